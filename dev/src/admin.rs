@@ -1,0 +1,72 @@
+//! `POST /admin/functions/{name}`: runs a function by hand.
+//! <https://learn.microsoft.com/azure/azure-functions/functions-manually-run-non-http>
+
+use std::{convert::Infallible, net::Ipv4Addr, sync::Arc};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::host::Core;
+
+const PREFIX: &str = "/admin/functions/";
+
+#[derive(Deserialize)]
+struct Input {
+    input: Option<String>,
+}
+
+/// Binds the endpoint; port 0 takes a free one. Returns the port.
+pub(crate) async fn serve(port: u16, core: Arc<Core>) -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+    let listener = listener.with_context(|| format!("cannot listen on port {port} for the admin endpoint"))?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        loop {
+            let stream = tokio::select! {
+                () = core.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            if let Ok((stream, _)) = stream {
+                tokio::spawn(connection(stream, Arc::clone(&core)));
+            }
+        }
+    });
+    Ok(port)
+}
+
+async fn connection(stream: TcpStream, core: Arc<Core>) {
+    let service = service_fn(move |request| answer(request, Arc::clone(&core)));
+    // A client that goes away is no concern of the host.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn answer(request: Request<Incoming>, core: Arc<Core>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let status = start(request, core).await;
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+/// Starts the function and answers at once: how it ends is only on the console.
+async fn start(request: Request<Incoming>, core: Arc<Core>) -> StatusCode {
+    let name = request.uri().path().strip_prefix(PREFIX).unwrap_or_default().to_owned();
+    if core.app.function(&name).is_none() {
+        return StatusCode::NOT_FOUND;
+    }
+    if request.method() != Method::POST {
+        return StatusCode::METHOD_NOT_ALLOWED;
+    }
+    let Ok(body) = request.into_body().collect().await else { return StatusCode::BAD_REQUEST };
+    match serde_json::from_slice::<Option<Input>>(&body.to_bytes()) {
+        Ok(Some(Input { input })) => {
+            tokio::spawn(async move { core.invoke(&name, input.as_deref()).await.map(drop) });
+            StatusCode::ACCEPTED
+        }
+        Ok(None) | Err(_) => StatusCode::BAD_REQUEST,
+    }
+}

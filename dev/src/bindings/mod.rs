@@ -1,0 +1,309 @@
+//! The app as the host sees it: `host.json`, every `*/function.json` and the settings, read from the real files.
+//!
+//! The host accepts a good deal that is certainly a mistake: an unknown property, say. The local host does not, so that
+//! a wrong binding fails here and not after a deployment. Each error names the file and the field.
+//! <https://learn.microsoft.com/azure/azure-functions/functions-triggers-bindings>
+
+mod function_json;
+mod host_json;
+mod schedule;
+mod settings;
+mod time_span;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+
+pub use host_json::{HostJson, MessageEncoding, Queues};
+pub use schedule::Schedule;
+pub use settings::local_settings;
+
+/// Everything the host knows about an app before it starts it.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The folder with `host.json`.
+    pub root: PathBuf,
+    /// The host's own settings.
+    pub host: HostJson,
+    /// The functions, by name.
+    pub functions: Vec<Function>,
+    /// The app settings: what the handler gets as environment.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// One function: a folder with a `function.json`.
+#[derive(Clone, Debug)]
+pub struct Function {
+    /// The folder's name.
+    pub name: String,
+    /// The name of the trigger binding.
+    pub binding: String,
+    /// What starts the function.
+    pub trigger: Trigger,
+    /// Where its output goes.
+    pub outputs: Vec<Output>,
+    /// How the host repeats a failed run.
+    pub retry: Option<Retry>,
+    /// True when a setting disables the function: it has no listener then, but can be started by hand.
+    pub disabled: bool,
+}
+
+/// What starts a function.
+#[derive(Clone, Debug)]
+pub enum Trigger {
+    /// A message on a queue.
+    Queue {
+        /// The queue's name.
+        queue: String,
+        /// The name of the setting with the connection string.
+        connection: String,
+        /// How the message appears in the invocation.
+        data_type: DataType,
+    },
+    /// A schedule.
+    Timer {
+        /// When.
+        schedule: Schedule,
+        /// Also each time the host starts.
+        run_on_startup: bool,
+        /// Whether ticks missed while the host was down are made up for.
+        use_monitor: bool,
+    },
+}
+
+/// A queue output binding.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// The binding's name; `$return` for the return value.
+    pub name: String,
+    /// The queue's name.
+    pub queue: String,
+    /// The name of the setting with the connection string.
+    pub connection: String,
+    /// Whether strings may be decoded.
+    pub data_type: DataType,
+}
+
+/// `dataType` of a binding.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum DataType {
+    /// Absent or `string`.
+    #[default]
+    Text,
+    /// `binary`
+    Binary,
+}
+
+/// The retry policy of a function.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// Attempts after the first; none for endless.
+    pub max: Option<u32>,
+    /// The pause between two attempts.
+    pub delay: Delay,
+}
+
+/// How long a retry waits.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Delay {
+    /// Always the same.
+    Fixed(Duration),
+    /// Doubling between two limits.
+    Exponential(Duration, Duration),
+}
+
+impl App {
+    /// Reads the app in `root`. `settings` are all the app settings; see [`local_settings`].
+    ///
+    /// # Errors
+    /// When a file is missing, malformed or would not work on the host.
+    pub fn load(root: &Path, settings: BTreeMap<String, String>) -> Result<Self> {
+        let host = host_json::load(&root.join("host.json"), &settings)?;
+        let mut functions = Vec::new();
+        for entry in root.read_dir().with_context(|| format!("cannot list {}", root.display()))? {
+            let folder = entry?.path();
+            let file = folder.join("function.json");
+            if file.is_file() {
+                functions.push(function_json::load(&file, &settings)?);
+            }
+        }
+        if functions.is_empty() {
+            bail!("{}: no folder with a function.json", root.display());
+        }
+        functions.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(Self { root: root.to_owned(), host, functions, settings })
+    }
+
+    /// The function with this name; like the host, whatever the case.
+    pub fn function(&self, name: &str) -> Option<&Function> {
+        self.functions.iter().find(|function| function.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The value of a connection: the setting itself, or with `AzureWebJobs` in front.
+    ///
+    /// # Errors
+    /// When there is no such setting.
+    pub fn connection_string(&self, connection: &str) -> Result<&str> {
+        let candidates = [format!("AzureWebJobs{connection}"), connection.to_owned()];
+        let value = candidates.iter().find_map(|name| self.settings.get(name));
+        value.map(String::as_str).with_context(|| format!("setting '{connection}' is missing: a binding's connection"))
+    }
+}
+
+impl Function {
+    /// The setting with the connection of a queue trigger.
+    pub(crate) fn trigger_connection(&self) -> Option<&str> {
+        match &self.trigger {
+            Trigger::Queue { connection, .. } => Some(connection),
+            Trigger::Timer { .. } => None,
+        }
+    }
+
+    /// Whether the return value has a binding of its own.
+    pub(crate) fn binds_return_value(&self) -> bool {
+        self.outputs.iter().any(|output| output.name == "$return")
+    }
+}
+
+/// Replaces each `%NAME%` by the setting of that name, or by what `missing` makes of it.
+fn resolve(text: &str, settings: &BTreeMap<String, String>, missing: fn(&str) -> Result<String>) -> Result<String> {
+    let mut resolved = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        let Some((name, after)) = after.split_once('%') else { break };
+        resolved.push_str(before);
+        match settings.get(name) {
+            Some(value) => resolved.push_str(value),
+            None => resolved.push_str(&missing(name)?),
+        }
+        rest = after;
+    }
+    Ok(resolved + rest)
+}
+
+fn must_resolve(name: &str) -> Result<String> {
+    bail!("'%{name}%' does not resolve: there is no such setting")
+}
+
+/// Deserialises with an error that says where in the document it happened.
+fn from_value<T: DeserializeOwned>(value: &serde_json::Value) -> Result<T> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let error = error.into_inner();
+        if path == "." { anyhow::anyhow!("{error}") } else { anyhow::anyhow!("{path}: {error}") }
+    })
+}
+
+fn read_json(file: &Path) -> Result<serde_json::Value> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Loads a small app after a change to one of its files.
+    fn load(file: &str, change: impl Fn(&mut Value)) -> Result<App> {
+        let folder = tempfile::tempdir().unwrap();
+        let host = json!({
+            "version": "2.0",
+            "customHandler": { "description": { "defaultExecutablePath": "handler" } },
+            "extensions": { "queues": { "batchSize": "4", "visibilityTimeout": "00:00:30", "messageEncoding": "none" } },
+        });
+        let queue = json!({ "bindings": [
+            { "type": "queueTrigger", "direction": "in", "name": "msg", "queueName": "%QUEUE%", "connection": "Storage" },
+            { "type": "queue", "direction": "out", "name": "out", "queueName": "out-queue", "connection": "Storage" },
+        ] });
+        let timer = json!({
+            "bindings": [{ "type": "timerTrigger", "direction": "in", "name": "timer", "schedule": "0 */5 * * * *" }],
+            "retry": { "strategy": "fixedDelay", "maxRetryCount": 3, "delayInterval": "00:00:05" },
+        });
+        for (name, mut document) in [("host.json", host), ("q/function.json", queue), ("t/function.json", timer)] {
+            if name == file {
+                change(&mut document);
+            }
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, document.to_string()).unwrap();
+        }
+        let settings = [
+            ("QUEUE", "Orders"),
+            ("AzureWebJobsStorage", "secret"),
+            ("AzureFunctionsJobHost__extensions__queues__maxDequeueCount", "7"),
+            ("AzureFunctionsJobHost__CUSTOMHANDLER__Description__arguments", r#"["a", "%QUEUE%", "%NONE%"]"#),
+            ("AzureWebJobs.t.Disabled", "true"),
+        ];
+        App::load(folder.path(), settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+    }
+
+    #[test]
+    fn settings_resolve_and_override() {
+        let app = load("", |_| ()).unwrap();
+        assert_eq!((app.host.queues.batch_size, app.host.queues.max_dequeue_count), (4, 7));
+        assert_eq!(app.host.arguments, ["a", "Orders"]);
+        let [queue, timer] = app.functions.as_slice() else { panic!("{:?}", app.functions) };
+        assert!(matches!(&queue.trigger, Trigger::Queue { queue, .. } if queue == "orders"));
+        assert_eq!(app.connection_string(queue.trigger_connection().unwrap()).unwrap(), "secret");
+        assert!(timer.disabled && !queue.disabled);
+        let expected = Retry { max: Some(3), delay: Delay::Fixed(Duration::from_secs(5)) };
+        assert_eq!(timer.retry, Some(expected));
+    }
+
+    #[test]
+    fn an_error_names_the_file_and_the_field() {
+        let cases = [
+            ("host.json", "/version", json!("1.0"), "version"),
+            ("host.json", "/customHandler/description/defaultExecutablePath", json!(""), "defaultExecutablePath"),
+            ("host.json", "/extensions/queues/visibilityTimeout", json!("30s"), "extensions.queues.visibilityTimeout"),
+            ("host.json", "/extensions/queues/batchSize", json!(33), "extensions.queues.batchSize"),
+            ("host.json", "/extensions/queues/messageEncoding", json!("utf8"), "extensions.queues.messageEncoding"),
+            ("host.json", "/extensions/queues/visibilityTimout", json!("00:00:30"), "visibilityTimout"),
+            ("q/function.json", "/bindings/0/type", json!("queueTriger"), "bindings[0].type"),
+            ("q/function.json", "/bindings/0/name", json!("my_message"), "name"),
+            ("q/function.json", "/bindings/0/direction", json!("out"), "direction"),
+            ("q/function.json", "/bindings/1/queueName", json!("%MISSING%"), "queueName"),
+            ("q/function.json", "/bindings/1/queuename", json!("x"), "queuename"),
+            (
+                "q/function.json",
+                "/retry",
+                json!({ "strategy": "fixedDelay", "maxRetryCount": 1, "delayInterval": "1" }),
+                "retry",
+            ),
+            ("t/function.json", "/bindings/0/schedule", json!("every day"), "schedule"),
+            ("t/function.json", "/retry/strategy", json!("linear"), "strategy"),
+            ("t/function.json", "/retry/strategy", Value::Null, "minimumInterval"),
+            ("t/function.json", "/retry/maxRetryCount", json!("%X%"), "maxRetryCount"),
+            ("t/function.json", "/retry/delayInterval", json!("5s"), "delayInterval"),
+        ];
+        for (file, pointer, value, field) in cases {
+            let (parent, name) = pointer.rsplit_once('/').unwrap();
+            let change = |document: &mut Value| document.pointer_mut(parent).unwrap()[name] = value.clone();
+            let error = format!("{:#}", load(file, change).unwrap_err());
+            assert!(error.contains(file) && error.contains(field), "{file} {pointer}: {error}");
+        }
+    }
+
+    #[test]
+    fn local_settings_must_not_count_as_encrypted() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("local.settings.json");
+        for (text, expected) in [
+            (r#"{"IsEncrypted":false,"Values":{"A":"1","B":null}}"#, "ok"),
+            (r#"{"Values":{}}"#, "IsEncrypted"),
+            (r#"{"IsEncrypted":true}"#, "IsEncrypted"),
+            (r#"{"IsEncrypted":false,"Values":{"A":1}}"#, "Values.A"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let result = local_settings(&file).map_or_else(|error| format!("{error:#}"), |_| "ok".to_owned());
+            assert!(result.contains(expected), "{text}: {result}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! When a timer ticks: an NCRONTAB expression or a time span.
+//! <https://learn.microsoft.com/azure/azure-functions/functions-bindings-timer#ncrontab-expressions>
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use chrono::{DateTime, Utc};
+use croner::{
+    Cron,
+    parser::{CronParser, Seconds},
+};
+use time::OffsetDateTime;
+
+use super::time_span;
+
+/// The rule that a timer follows, in UTC.
+#[derive(Clone, Debug)]
+pub enum Schedule {
+    /// Six fields, seconds first.
+    Cron(Box<Cron>),
+    /// Always the same pause.
+    Every(Duration),
+}
+
+impl Schedule {
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        // Extensions of the parser that NCRONTAB does not know.
+        if text.contains(['?', '#', '@', '+']) {
+            bail!("'{text}' is not an NCRONTAB expression");
+        }
+        if text.split_whitespace().count() == 1 {
+            let span = time_span::parse(text).filter(|span| !span.is_zero());
+            return span.map(Self::Every).with_context(|| format!("'{text}' is neither NCRONTAB nor a time span"));
+        }
+        // Five fields are accepted, with 0 for the seconds; the two day fields must both match.
+        let parser = CronParser::builder().seconds(Seconds::Optional).dom_and_dow(true).build();
+        let cron = parser.parse(text).with_context(|| format!("'{text}' is not an NCRONTAB expression"))?;
+        Ok(Self::Cron(Box::new(cron)))
+    }
+
+    /// The first tick after `time`.
+    ///
+    /// # Errors
+    /// When there is none, such as on 30 February.
+    pub fn next_after(&self, time: OffsetDateTime) -> Result<OffsetDateTime> {
+        match self {
+            Self::Every(pause) => Ok(time + *pause),
+            Self::Cron(cron) => {
+                let time = DateTime::<Utc>::from_timestamp(time.unix_timestamp(), time.nanosecond());
+                let next = cron.find_next_occurrence(&time.context("time out of range")?, false)?;
+                Ok(OffsetDateTime::from_unix_timestamp(next.timestamp())?)
+            }
+        }
+    }
+
+    /// The host keeps no memory of schedules that tick more than once a minute.
+    pub fn is_monitored_after(&self, time: OffsetDateTime) -> bool {
+        let mut ticks = std::iter::successors(Some(time), |tick| self.next_after(*tick).ok()).skip(1).take(6);
+        let Some(mut previous) = ticks.next() else { return false };
+        ticks.all(|tick| {
+            let gap = tick - previous;
+            previous = tick;
+            gap >= time::Duration::MINUTE
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn the_next_tick() {
+        let from = datetime!(2026-08-31 10:17:30.5 UTC);
+        let cases = [
+            ("0 */5 * * * *", datetime!(2026-08-31 10:20 UTC)),
+            ("*/5 * * * *", datetime!(2026-08-31 10:20 UTC)),
+            ("*/10 * * * * *", datetime!(2026-08-31 10:17:40 UTC)),
+            ("0 0 9 * * MON", datetime!(2026-09-07 09:00 UTC)),
+            ("00:01:00", datetime!(2026-08-31 10:18:30.5 UTC)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Schedule::parse(text).unwrap().next_after(from).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tick_is_not_its_own_successor() {
+        let schedule = Schedule::parse("0 */5 * * * *").unwrap();
+        let tick = datetime!(2026-08-31 10:20 UTC);
+        assert_eq!(schedule.next_after(tick).unwrap(), datetime!(2026-08-31 10:25 UTC));
+    }
+
+    #[test]
+    fn only_slow_schedules_are_monitored() {
+        let now = datetime!(2026-08-31 10:17:30 UTC);
+        for (text, expected) in [("0 */5 * * * *", true), ("0 * * * * *", true), ("*/30 * * * * *", false)] {
+            assert_eq!(Schedule::parse(text).unwrap().is_monitored_after(now), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in ["", "often", "* * *", "0 61 * * * *", "0 0 12 ? * 1#2", "00:00:00"] {
+            assert!(Schedule::parse(text).is_err(), "{text}");
+        }
+    }
+}

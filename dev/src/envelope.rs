@@ -1,0 +1,364 @@
+//! What the host sends to a custom handler: `{"Data":{…},"Metadata":{…}}`.
+//!
+//! Three habits of the host make this contract easy to misread, so they are kept to the letter. Everything that is not
+//! an object is JSON inside a JSON string. The top-level fields of a queue message are copied over the metadata,
+//! whatever they overwrite. And a retried function receives its previous failure, which is kilobytes.
+//! `ScriptInvocationContextExtensions`, `Utility.ApplyBindingData` and `RetryContext` in
+//! <https://github.com/Azure/azure-functions-host/tree/dev/src/WebJobs.Script>
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use time::{OffsetDateTime, macros::datetime};
+use uuid::Uuid;
+
+use crate::{bindings::DataType, dates, json::Json};
+
+/// Messages nested deeper than this leave the metadata alone.
+const DEPTH: usize = 64;
+/// The largest `DateTimeOffset`: what a message has for a time it has not.
+const FAR_FUTURE: OffsetDateTime = datetime!(9999-12-31 23:59:59 UTC);
+
+/// Where and when an invocation happens: the binding data every trigger has.
+#[derive(Clone, Debug)]
+pub(crate) struct Occasion<'a> {
+    /// The function's name.
+    pub(crate) function: &'a str,
+    /// The trigger binding's name.
+    pub(crate) binding: &'a str,
+    /// The clock at the start of the invocation.
+    pub(crate) now: OffsetDateTime,
+    /// A random id that nothing else uses.
+    pub(crate) random: Uuid,
+}
+
+/// A queue message as the trigger binding sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueMessage {
+    /// The message id and the receipt of the receive; none when the invocation did not come from a queue.
+    pub(crate) identity: Option<(String, String)>,
+    /// The decoded message.
+    pub(crate) text: String,
+    /// How often the message was received.
+    pub(crate) dequeue_count: u32,
+    /// When it was put on the queue.
+    pub(crate) inserted: OffsetDateTime,
+    /// When it becomes visible again.
+    pub(crate) next_visible: OffsetDateTime,
+    /// When the service drops it.
+    pub(crate) expires: OffsetDateTime,
+}
+
+impl QueueMessage {
+    /// A message that never was on a queue: the admin endpoint's.
+    pub(crate) fn manual(text: &str, now: OffsetDateTime) -> Self {
+        let text = text.to_owned();
+        let (next_visible, expires) = (FAR_FUTURE, FAR_FUTURE);
+        Self { identity: None, text, dequeue_count: 0, inserted: now, next_visible, expires }
+    }
+}
+
+/// What the host tells a timer function about its schedule.
+#[derive(Clone, Debug)]
+pub(crate) struct TimerInfo {
+    /// False for schedules that are a time span.
+    pub(crate) adjust_for_dst: bool,
+    /// None without a schedule monitor.
+    pub(crate) status: Option<ScheduleStatus>,
+    /// True in the one run that makes up for ticks missed while the host was down.
+    pub(crate) past_due: bool,
+}
+
+/// The state of a schedule as the monitor keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ScheduleStatus {
+    /// The last run, if there was one.
+    pub(crate) last: Option<OffsetDateTime>,
+    /// The next run; during a run the tick being served.
+    pub(crate) next: OffsetDateTime,
+    /// When this was written.
+    pub(crate) last_updated: OffsetDateTime,
+}
+
+impl ScheduleStatus {
+    /// The form it has in the invocation and in the status blob.
+    pub(crate) fn to_json(&self) -> Json {
+        // A `DateTime` that was never set is the year 1, and has no offset.
+        let last = self.last.map_or_else(|| "0001-01-01T00:00:00".to_owned(), dates::to_ticks);
+        object([
+            ("Last", Json::Text(last)),
+            ("Next", Json::Text(dates::to_ticks(self.next))),
+            ("LastUpdated", Json::Text(dates::to_ticks(self.last_updated))),
+        ])
+    }
+}
+
+/// The attempt number of a function with a retry policy.
+#[derive(Clone, Debug)]
+pub(crate) struct RetryContext {
+    /// 0 at the first attempt.
+    pub(crate) count: u32,
+    /// The policy's limit; -1 for none.
+    pub(crate) max: i64,
+    /// Why the previous attempt failed, in the words of the HTTP client.
+    pub(crate) failure: Option<(String, Option<u16>)>,
+}
+
+/// The body for a queue function.
+pub(crate) fn queue(occasion: &Occasion<'_>, message: &QueueMessage, data_type: DataType) -> String {
+    let data = match data_type {
+        DataType::Text => encoded(Json::Text(message.text.clone())),
+        DataType::Binary => Json::Text(STANDARD.encode(&message.text)),
+    };
+    let time = |time| Json::Text(dates::to_seconds(time));
+    let text = |text: &String| encoded(Json::Text(text.clone()));
+    let mut metadata = BindingData(Vec::new());
+    metadata.set("DequeueCount", encoded(Json::Number(message.dequeue_count.to_string())));
+    metadata.set("ExpirationTime", time(message.expires));
+    if let Some((id, _)) = &message.identity {
+        metadata.set("Id", text(id));
+    }
+    metadata.set("InsertionTime", time(message.inserted));
+    metadata.set("NextVisibleTime", time(message.next_visible));
+    match &message.identity {
+        Some((_, receipt)) => metadata.set("PopReceipt", text(receipt)),
+        None => metadata.set(occasion.binding, text(&message.text)),
+    }
+    metadata.set("sys", occasion.system());
+    metadata.apply_fields(&message.text);
+    body(occasion, data, metadata, None)
+}
+
+/// The body for a timer function; `input` is what the admin endpoint was given.
+pub(crate) fn timer(
+    occasion: &Occasion<'_>,
+    info: &TimerInfo,
+    retry: Option<&RetryContext>,
+    input: Option<&str>,
+) -> String {
+    let data = object([
+        ("Schedule", object([("AdjustForDST", Json::Bool(info.adjust_for_dst))])),
+        ("ScheduleStatus", info.status.as_ref().map_or(Json::Null, ScheduleStatus::to_json)),
+        ("IsPastDue", Json::Bool(info.past_due)),
+    ]);
+    let mut metadata = BindingData(Vec::new());
+    if let Some(input) = input {
+        metadata.set(occasion.binding, encoded(Json::Text(input.to_owned())));
+    }
+    metadata.set("sys", occasion.system());
+    if let Some(input) = input {
+        metadata.apply_fields(input);
+    }
+    body(occasion, data, metadata, retry)
+}
+
+impl Occasion<'_> {
+    fn system(&self) -> Json {
+        object([
+            ("MethodName", Json::Text(self.function.to_owned())),
+            ("UtcNow", Json::Text(dates::to_zulu(self.now))),
+            ("RandGuid", Json::Text(self.random.to_string())),
+        ])
+    }
+}
+
+/// The host's binding data: a dictionary whose keys ignore case and keep the casing they came with.
+struct BindingData(Vec<(String, Json)>);
+
+impl BindingData {
+    fn set(&mut self, key: &str, value: Json) {
+        match self.0.iter_mut().find(|(known, _)| known.to_lowercase() == key.to_lowercase()) {
+            Some(known) => known.1 = value,
+            None => self.0.push((key.to_owned(), value)),
+        }
+    }
+
+    /// Copies the top-level fields of a message that is a JSON object, except arrays and nulls.
+    fn apply_fields(&mut self, message: &str) {
+        let message = message.trim();
+        if !(message.starts_with('{') && message.ends_with('}')) {
+            return;
+        }
+        let Ok(Json::Object(fields)) = Json::parse(message, DEPTH) else { return };
+        for (key, value) in fields {
+            match value {
+                Json::Null | Json::Array(_) => {}
+                Json::Object(_) => self.set(&key, value),
+                Json::Bool(_) | Json::Number(_) | Json::Text(_) => self.set(&key, encoded(Json::Text(value.display()))),
+            }
+        }
+    }
+}
+
+fn body(occasion: &Occasion<'_>, data: Json, mut metadata: BindingData, retry: Option<&RetryContext>) -> String {
+    // After the message's fields, so that this one cannot be forged.
+    if let Some(retry) = retry {
+        metadata.set("RetryContext", retry.to_json(occasion));
+    }
+    // `queueTrigger`, `timerTrigger`: the host's own entries, and whatever else is called so.
+    metadata.0.retain(|(key, _)| !key.to_lowercase().ends_with("trigger"));
+    object([("Data", object([(occasion.binding, data)])), ("Metadata", Json::Object(metadata.0))]).compact()
+}
+
+/// Double encoding: the JSON text of a value, as a JSON string. A string that looks like a time stays what it is,
+/// because the inner quotes hide it from the date detection.
+fn encoded(value: Json) -> Json {
+    Json::Text(match value {
+        Json::Text(text) => crate::json::quoted(&text),
+        other => other.compact(),
+    })
+}
+
+fn object<const N: usize>(members: [(&str, Json); N]) -> Json {
+    Json::Object(members.map(|(key, value)| (key.to_owned(), value)).into())
+}
+
+impl RetryContext {
+    fn to_json(&self, occasion: &Occasion<'_>) -> Json {
+        let exception = |(message, status): &(String, Option<u16>)| exception(occasion, message, *status);
+        object([
+            ("RetryCount", number(self.count)),
+            ("MaxRetryCount", number(self.max)),
+            ("Exception", self.failure.as_ref().map_or(Json::Null, exception)),
+            ("Instance", Json::Null),
+            ("State", object([])),
+        ])
+    }
+}
+
+/// A `FunctionInvocationException` as Newtonsoft writes one. Handlers must not depend on its shape, but they must
+/// survive its size.
+fn exception(occasion: &Occasion<'_>, message: &str, status: Option<u16>) -> Json {
+    let text = |text: &str| Json::Text(text.to_owned());
+    let inner = object([
+        ("HttpRequestError", number(0)),
+        ("StatusCode", status.map_or(Json::Null, number)),
+        ("Message", text(message)),
+        ("Data", object([])),
+        ("InnerException", Json::Null),
+        ("HelpLink", Json::Null),
+        ("Source", text("System.Net.Http")),
+        ("HResult", number(-2_146_233_088_i64)),
+        ("StackTrace", Json::Text(stack_trace("System.Net.Http.HttpResponseMessage.EnsureSuccessStatusCode()", 12))),
+    ]);
+    object([
+        ("InstanceId", Json::Text(occasion.random.to_string())),
+        ("MethodName", Json::Text(format!("Host.Functions.{}", occasion.function))),
+        ("Handled", Json::Bool(false)),
+        ("ClassName", text("Microsoft.Azure.WebJobs.Host.FunctionInvocationException")),
+        ("Message", Json::Text(format!("Exception while executing function: Functions.{}", occasion.function))),
+        ("Data", Json::Null),
+        ("InnerException", inner),
+        ("HelpURL", Json::Null),
+        ("StackTraceString", Json::Text(stack_trace("Microsoft.Azure.WebJobs.Host.Executors.FunctionExecutor", 24))),
+        ("RemoteStackTraceString", Json::Null),
+        ("RemoteStackIndex", number(0)),
+        ("ExceptionMethod", Json::Null),
+        ("HResult", number(-2_146_233_088_i64)),
+        ("Source", text("System.Private.CoreLib")),
+        ("WatsonBuckets", Json::Null),
+    ])
+}
+
+fn stack_trace(frame: &str, frames: usize) -> String {
+    let line = |number| {
+        format!("   at {frame} in /_/src/Microsoft.Azure.WebJobs.Host/Executors/FunctionExecutor.cs:line {number}\n")
+    };
+    (0..frames).map(|frame| line(100 + frame)).collect()
+}
+
+fn number(value: impl Into<i64>) -> Json {
+    Json::Number(value.into().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+    use uuid::uuid;
+
+    use super::*;
+
+    const SYS: &str = r#""sys":{"MethodName":"QueueFn","UtcNow":"2026-08-31T10:15:31.2103812Z","RandGuid":"7ce67ce0-0f0e-4d5e-9a51-3f1f1f2a9c11"}"#;
+
+    fn occasion<'a>(function: &'a str, binding: &'a str) -> Occasion<'a> {
+        let now = datetime!(2026-08-31 10:15:31.2103812 UTC);
+        Occasion { function, binding, now, random: uuid!("7ce67ce0-0f0e-4d5e-9a51-3f1f1f2a9c11") }
+    }
+
+    fn queue_body(text: &str) -> String {
+        let message = QueueMessage {
+            identity: Some(("6d3b3a4e-8c1f-4c55-9d6e-0f2c8b7d1a90".into(), "AgAAAAMAAAAAAAAAmk9Pp3cZ3AE=".into())),
+            text: text.to_owned(),
+            dequeue_count: 1,
+            inserted: datetime!(2026-08-31 10:15:30 UTC),
+            next_visible: datetime!(2026-08-31 10:25:31 UTC),
+            expires: datetime!(2026-09-07 10:15:30 UTC),
+        };
+        queue(&occasion("QueueFn", "myQueueItem"), &message, DataType::Text)
+    }
+
+    #[test]
+    fn a_json_message_spreads_its_fields_over_the_metadata() {
+        let message = r#"{"orderId":42,"name":"Zoë \"Q\"","items":[1,2],"addr":{"city":"X","n":1},"ok":true,"when":"2026-08-31T10:15:30.123Z","price":1.10,"nil":null}"#;
+        let expected = r#"{"Data":{"myQueueItem":"\"{\\\"orderId\\\":42,\\\"name\\\":\\\"Zoë \\\\\\\"Q\\\\\\\"\\\",\\\"items\\\":[1,2],\\\"addr\\\":{\\\"city\\\":\\\"X\\\",\\\"n\\\":1},\\\"ok\\\":true,\\\"when\\\":\\\"2026-08-31T10:15:30.123Z\\\",\\\"price\\\":1.10,\\\"nil\\\":null}\""},"Metadata":{"DequeueCount":"1","ExpirationTime":"2026-09-07T10:15:30+00:00","Id":"\"6d3b3a4e-8c1f-4c55-9d6e-0f2c8b7d1a90\"","InsertionTime":"2026-08-31T10:15:30+00:00","NextVisibleTime":"2026-08-31T10:25:31+00:00","PopReceipt":"\"AgAAAAMAAAAAAAAAmk9Pp3cZ3AE=\"",@SYS@,"orderId":"\"42\"","name":"\"Zoë \\\"Q\\\"\"","addr":{"city":"X","n":1},"ok":"\"True\"","when":"\"08/31/2026 10:15:30\"","price":"\"1.1\""}}"#;
+        assert_eq!(queue_body(message), expected.replace("@SYS@", SYS));
+    }
+
+    #[test]
+    fn a_text_message_is_encoded_twice() {
+        let message = "hello \"world\"\nline2 \\ tab\t\u{1} \u{2028}é";
+        let expected = r#"{"Data":{"myQueueItem":"\"hello \\\"world\\\"\\nline2 \\\\ tab\\t\\u0001 \\u2028é\""},"Metadata":{"DequeueCount":"1","#;
+        let body = queue_body(message);
+        assert!(body.starts_with(expected), "{body}");
+        assert!(body.ends_with(&format!("{SYS}}}}}")), "{body}");
+    }
+
+    #[test]
+    fn a_message_can_forge_the_metadata() {
+        let expected = r#"{"Data":{"myQueueItem":"\"{\\\"dequeueCount\\\":99,\\\"id\\\":\\\"mine\\\",\\\"sys\\\":\\\"x\\\",\\\"fooTrigger\\\":1}\""},"Metadata":{"DequeueCount":"\"99\"","ExpirationTime":"2026-09-07T10:15:30+00:00","Id":"\"mine\"","InsertionTime":"2026-08-31T10:15:30+00:00","NextVisibleTime":"2026-08-31T10:25:31+00:00","PopReceipt":"\"AgAAAAMAAAAAAAAAmk9Pp3cZ3AE=\"","sys":"\"x\""}}"#;
+        assert_eq!(queue_body(r#"{"dequeueCount":99,"id":"mine","sys":"x","fooTrigger":1}"#), expected);
+    }
+
+    #[test]
+    fn a_manual_message_was_never_on_a_queue() {
+        let message = QueueMessage::manual(r#"{"a":1}"#, datetime!(2026-08-31 10:15:30 UTC));
+        let body = queue(&occasion("QueueFn", "myQueueItem"), &message, DataType::Text);
+        let expected = r#"{"Data":{"myQueueItem":"\"{\\\"a\\\":1}\""},"Metadata":{"DequeueCount":"0","ExpirationTime":"9999-12-31T23:59:59+00:00","InsertionTime":"2026-08-31T10:15:30+00:00","NextVisibleTime":"9999-12-31T23:59:59+00:00","myQueueItem":"\"{\\\"a\\\":1}\"",@SYS@,"a":"\"1\""}}"#;
+        assert_eq!(body, expected.replace("@SYS@", SYS));
+    }
+
+    fn timer_body(retry: &RetryContext, input: Option<&str>) -> String {
+        let status = ScheduleStatus {
+            last: None,
+            next: datetime!(2026-08-31 10:20 UTC),
+            last_updated: datetime!(2026-08-31 10:15:00.1234567 UTC),
+        };
+        let info = TimerInfo { adjust_for_dst: true, status: Some(status), past_due: false };
+        timer(&occasion("QueueFn", "myTimer"), &info, Some(retry), input)
+    }
+
+    const TIMER_DATA: &str = r#""Data":{"myTimer":{"Schedule":{"AdjustForDST":true},"ScheduleStatus":{"Last":"0001-01-01T00:00:00","Next":"2026-08-31T10:20:00+00:00","LastUpdated":"2026-08-31T10:15:00.1234567+00:00"},"IsPastDue":false}}"#;
+    const FIRST: &str =
+        r#""RetryContext":{"RetryCount":0,"MaxRetryCount":4,"Exception":null,"Instance":null,"State":{}}"#;
+
+    #[test]
+    fn the_first_attempt_of_a_timer_has_a_retry_context_too() {
+        let body = timer_body(&RetryContext { count: 0, max: 4, failure: None }, None);
+        assert_eq!(body, format!(r#"{{{TIMER_DATA},"Metadata":{{{SYS},{FIRST}}}}}"#));
+    }
+
+    #[test]
+    fn a_manual_timer_echoes_its_input() {
+        let body = timer_body(&RetryContext { count: 0, max: 4, failure: None }, Some("x"));
+        assert_eq!(body, format!(r#"{{{TIMER_DATA},"Metadata":{{"myTimer":"\"x\"",{SYS},{FIRST}}}}}"#));
+    }
+
+    #[test]
+    fn the_second_attempt_carries_kilobytes_of_exception() {
+        let failure = "Response status code does not indicate success: 500 (Internal Server Error).".to_owned();
+        let body = timer_body(&RetryContext { count: 1, max: 4, failure: Some((failure, Some(500))) }, None);
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let retry = &body["Metadata"]["RetryContext"];
+        assert_eq!(retry["RetryCount"], 1);
+        assert_eq!(retry["Exception"]["InnerException"]["StatusCode"], 500);
+        assert!((4_000..8_000).contains(&retry["Exception"].to_string().len()), "{}", retry.to_string().len());
+    }
+}

@@ -1,0 +1,102 @@
+//! What the admin endpoint, the listeners and the tests share.
+
+use std::sync::{Arc, atomic::AtomicUsize};
+
+use anyhow::{Context, Result, bail};
+use time::OffsetDateTime;
+use tokio::sync::{Mutex, Notify};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    bindings::{App, DataType, Function, Trigger},
+    envelope::QueueMessage,
+    invocation::{Invocation, Invoker},
+    queue_listener::{Delivery, QueueListener},
+    timer::{MANUAL_REASON, Timer},
+    worker::State,
+};
+
+/// The setting that names the host in storage, and what it is without it.
+const HOST_ID: &str = "AzureFunctionsWebHost__hostid";
+const DEFAULT_HOST_ID: &str = "localhost";
+
+/// A loaded app and what runs it.
+pub(crate) struct Core {
+    pub(crate) app: App,
+    pub(crate) stop: CancellationToken,
+    pub(super) invoker: Arc<Invoker>,
+    pub(super) timers: Vec<Arc<Timer>>,
+}
+
+impl Core {
+    pub(crate) async fn invoke(&self, name: &str, input: Option<&str>) -> Result<Invocation> {
+        if let Ok(timer) = self.timer(name) {
+            return timer.run_by_hand(input).await;
+        }
+        let (function, data_type) = self.queue_function(name)?;
+        let message = QueueMessage::manual(input.unwrap_or_default(), OffsetDateTime::now_utc());
+        let delivery = Delivery { function, data_type, message: &message, reason: MANUAL_REASON };
+        Ok(delivery.invoke(&self.invoker).await)
+    }
+
+    pub(super) fn listen(self: &Arc<Self>, listeners: &TaskTracker) -> Result<()> {
+        for function in self.app.functions.iter().filter(|function| !function.disabled) {
+            let Trigger::Queue { queue, connection, data_type } = &function.trigger else { continue };
+            let listener = QueueListener {
+                function: function.clone(),
+                queue: queue.clone(),
+                data_type: *data_type,
+                account: self.invoker.account(connection)?.clone(),
+                options: self.app.host.queues.clone(),
+                invoker: Arc::clone(&self.invoker),
+                stop: self.stop.clone(),
+                in_hand: AtomicUsize::new(0),
+                one_done: Notify::new(),
+            };
+            listeners.spawn(listener.run());
+        }
+        for timer in self.timers.iter().filter(|timer| !timer.function.disabled) {
+            let timer = Arc::clone(timer);
+            listeners.spawn(async move { timer.run().await });
+        }
+        // A host that has stopped by itself must not go on receiving.
+        let (mut state, stop) = (self.invoker.worker.state(), self.stop.clone());
+        tokio::spawn(async move {
+            let _ = state.wait_for(|state| matches!(state, State::Stopped(_))).await;
+            stop.cancel();
+        });
+        Ok(())
+    }
+
+    pub(super) fn timer(&self, name: &str) -> Result<&Arc<Timer>> {
+        let timer = self.timers.iter().find(|timer| timer.function.name.eq_ignore_ascii_case(name));
+        timer.with_context(|| format!("no timer function '{name}'"))
+    }
+
+    pub(super) fn queue_function(&self, name: &str) -> Result<(&Function, DataType)> {
+        let function = self.app.function(name).with_context(|| format!("no function '{name}'"))?;
+        match function.trigger {
+            Trigger::Queue { data_type, .. } => Ok((function, data_type)),
+            Trigger::Timer { .. } => bail!("'{name}' is not a queue function"),
+        }
+    }
+}
+
+pub(super) fn timers(app: &App, invoker: &Arc<Invoker>, stop: &CancellationToken) -> Result<Vec<Arc<Timer>>> {
+    let mut timers = Vec::new();
+    for function in &app.functions {
+        let Trigger::Timer { schedule, run_on_startup, use_monitor } = &function.trigger else { continue };
+        timers.push(Arc::new(Timer {
+            function: function.clone(),
+            schedule: schedule.clone(),
+            run_on_startup: *run_on_startup,
+            use_monitor: *use_monitor,
+            host_id: app.settings.get(HOST_ID).map_or(DEFAULT_HOST_ID, String::as_str).to_owned(),
+            account: invoker.account("AzureWebJobsStorage")?.clone(),
+            invoker: Arc::clone(invoker),
+            stop: stop.clone(),
+            running: Mutex::default(),
+        }));
+    }
+    Ok(timers)
+}

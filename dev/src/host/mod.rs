@@ -1,0 +1,288 @@
+//! The local host: one app, its handler and its triggers, running.
+
+mod core;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use time::OffsetDateTime;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use crate::{
+    admin,
+    bindings::{App, Trigger},
+    console::{Console, Line, Sink},
+    envelope::QueueMessage,
+    handler_client::Framing,
+    invocation::{Invocation, Invoker},
+    queue_listener::Delivery,
+    storage::Account,
+    worker::{ExitZero, State, Worker},
+};
+
+pub(crate) use self::core::Core;
+
+/// How long invocations may go on after a stop.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// What the console gives as the reason of a delivery without a queue.
+const DELIVERED: &str = "Delivered by hand.";
+
+/// What to host, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The folder with `host.json`.
+    pub app_root: PathBuf,
+    /// All app settings: what `local.settings.json` would hold. See [`crate::bindings::local_settings`].
+    pub settings: BTreeMap<String, String>,
+    /// The handler, instead of the one that `host.json` or the settings name.
+    pub executable: Option<PathBuf>,
+    /// Where `/admin/functions` listens, 0 for any free port; none for no endpoint.
+    pub admin_port: Option<u16>,
+    /// What is done with each console line besides keeping it, such as [`crate::console::print`].
+    pub sink: Option<Sink>,
+    /// How invocations are framed.
+    pub framing: Framing,
+    /// What an exit with code 0 means.
+    pub exit_zero: ExitZero,
+}
+
+/// A running host. Dropping it kills the handler.
+pub struct LocalHost {
+    core: Arc<Core>,
+    admin_port: Option<u16>,
+    listeners: TaskTracker,
+    /// Ends the worker, after everything else.
+    end: CancellationToken,
+}
+
+impl std::fmt::Debug for LocalHost {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("LocalHost").field("app", &self.core.app.root).finish_non_exhaustive()
+    }
+}
+
+impl LocalHost {
+    /// Reads the app, starts the handler and the listeners. The handler comes up in the background: see
+    /// [`Self::ready`].
+    ///
+    /// # Errors
+    /// When the app would not load on the host, or a port is taken.
+    pub async fn start(options: Options) -> Result<Self> {
+        let mut app = App::load(&options.app_root.canonicalize().context("app folder")?, options.settings)?;
+        if let Some(executable) = options.executable {
+            app.host.executable = executable.into_os_string().into_string().ok().context("path is not UTF-8")?;
+        }
+        let console = Arc::new(Console::new(options.sink));
+        print_functions(&app, &console);
+        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        let worker = Worker::start(&app, Arc::clone(&console), options.exit_zero, end.clone())?;
+        let invoker = Arc::new(Invoker::new(&app, worker, console, options.framing)?);
+        let timers = self::core::timers(&app, &invoker, &stop)?;
+        let core = Arc::new(Core { app, stop, invoker, timers });
+        let admin_port = match options.admin_port {
+            Some(port) => Some(admin::serve(port, Arc::clone(&core)).await?),
+            None => None,
+        };
+        let listeners = TaskTracker::new();
+        core.listen(&listeners)?;
+        Ok(Self { core, admin_port, listeners, end })
+    }
+
+    /// Waits until the handler answers.
+    ///
+    /// # Errors
+    /// When it does not come up or the host stops.
+    pub async fn ready(&self) -> Result<()> {
+        self.core.invoker.worker.ready().await
+    }
+
+    /// Waits until a handler answers that is not the one with this process id: it takes the host a moment to notice
+    /// that one has gone, and until then calls are refused.
+    ///
+    /// # Errors
+    /// When it does not come up or the host stops.
+    pub async fn ready_again(&self, gone: Option<i32>) -> Result<()> {
+        let mut state = self.core.invoker.worker.state();
+        let _ = state.wait_for(|state| !matches!(state, State::Ready(pid) if Some(*pid) == gone)).await;
+        self.ready().await
+    }
+
+    /// Runs a function by hand and waits for its end: the admin endpoint without its fire and forget. For a function
+    /// with a retry policy this is the last attempt.
+    ///
+    /// # Errors
+    /// When there is no such function, or storage fails.
+    pub async fn invoke(&self, function: &str, input: Option<&str>) -> Result<Invocation> {
+        self.core.invoke(function, input).await
+    }
+
+    /// Lets a timer tick now as if its schedule said so, and waits for the end of all its attempts.
+    ///
+    /// # Errors
+    /// When there is no such timer, or storage fails.
+    pub async fn fire_timer(&self, function: &str) -> Result<Invocation> {
+        self.core.timer(function)?.tick(OffsetDateTime::now_utc(), false).await
+    }
+
+    /// Delivers a message to a queue function without a queue: nothing deletes it, nothing brings it back.
+    ///
+    /// # Errors
+    /// When there is no such queue function.
+    pub async fn deliver(&self, function: &str, text: &str) -> Result<Invocation> {
+        let (function, data_type) = self.core.queue_function(function)?;
+        let delivery = Delivery { function, data_type, message: &message(text), reason: DELIVERED };
+        Ok(delivery.invoke(&self.core.invoker).await)
+    }
+
+    /// Delivers one message twice at the same instant, as happens when its visibility is lost.
+    ///
+    /// # Errors
+    /// When there is no such queue function.
+    pub async fn deliver_twice(&self, function: &str, text: &str) -> Result<[Invocation; 2]> {
+        let (function, data_type) = self.core.queue_function(function)?;
+        let first = message(text);
+        let second = QueueMessage { dequeue_count: 2, ..first.clone() };
+        let deliver = |message| Delivery { function, data_type, message, reason: DELIVERED }.invoke(&self.core.invoker);
+        let (first, second) = tokio::join!(deliver(&first), deliver(&second));
+        Ok([first, second])
+    }
+
+    /// Every finished invocation so far.
+    pub fn invocations(&self) -> Vec<Invocation> {
+        self.core.invoker.finished().clone()
+    }
+
+    /// Waits until the finished invocations are as wanted, and returns them.
+    ///
+    /// # Errors
+    /// When they are not within the limit.
+    pub async fn wait_for(&self, wanted: impl Fn(&[Invocation]) -> bool, limit: Duration) -> Result<Vec<Invocation>> {
+        let mut changes = self.core.invoker.changes();
+        let wait = changes.wait_for(|_| wanted(&self.core.invoker.finished()));
+        let done = tokio::time::timeout(limit, wait).await.is_ok();
+        let invocations = self.invocations();
+        if !done {
+            bail!("not within {limit:?}; invocations so far: {invocations:#?}");
+        }
+        Ok(invocations)
+    }
+
+    /// Waits until a queue of an account is empty, hidden messages included, and nothing is running.
+    ///
+    /// # Errors
+    /// When that takes longer than the limit, or the account cannot be reached.
+    pub async fn drain(&self, account: &Account, queue: &str, limit: Duration) -> Result<()> {
+        let empty = async {
+            while !(self.core.invoker.is_idle() && account.queue_length(queue).await? == 0) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            anyhow::Ok(())
+        };
+        let drained = tokio::time::timeout(limit, empty).await;
+        drained.with_context(|| format!("queue {queue} is not empty after {limit:?}"))?
+    }
+
+    /// Makes the listeners look at their queues at once.
+    pub fn poll_now(&self) {
+        self.core.invoker.message_written.send_replace(());
+    }
+
+    /// The console so far.
+    pub fn lines(&self) -> Vec<Line> {
+        self.core.invoker.console.lines()
+    }
+
+    /// Waits for a console line that contains `text`; one already written will do.
+    ///
+    /// # Errors
+    /// When there is none within the limit.
+    pub async fn wait_for_line(&self, text: &str, limit: Duration) -> Result<Line> {
+        self.core.invoker.console.wait_for(text, limit).await
+    }
+
+    /// The handler's process id, while it is up.
+    pub fn worker_pid(&self) -> Option<i32> {
+        self.core.invoker.worker.id()
+    }
+
+    /// The handler's port, the same for all of its lives.
+    pub fn worker_port(&self) -> u16 {
+        self.core.invoker.worker.port
+    }
+
+    /// Kills the handler as a crash would; the host notices and starts it again.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn kill_worker(&self) -> Result<()> {
+        self.core.invoker.worker.kill()
+    }
+
+    /// Why the host stopped by itself, if it did.
+    pub fn stopped(&self) -> Option<String> {
+        match &*self.core.invoker.worker.state().borrow() {
+            State::Stopped(reason) => Some(reason.clone()),
+            State::Starting | State::Ready(_) => None,
+        }
+    }
+
+    /// Waits until the host stops by itself, and returns why.
+    pub async fn wait_until_stopped(&self) -> String {
+        let mut state = self.core.invoker.worker.state();
+        let stopped = state.wait_for(|state| matches!(state, State::Stopped(_))).await;
+        match stopped.as_deref() {
+            Ok(State::Stopped(reason)) => reason.clone(),
+            _ => "stopped".to_owned(),
+        }
+    }
+
+    /// The port of the admin endpoint, if there is one.
+    pub fn admin_port(&self) -> Option<u16> {
+        self.admin_port
+    }
+
+    /// Stops as the host does: first the listeners, then what is running, up to ten seconds, then the handler, without
+    /// a word to it.
+    pub async fn stop(self) {
+        self.core.stop.cancel();
+        self.listeners.close();
+        if tokio::time::timeout(STOP_LIMIT, self.listeners.wait()).await.is_err() {
+            self.core.invoker.console.warning("Some invocations did not shut down in time.");
+        }
+        self.end.cancel();
+        self.wait_until_stopped().await;
+    }
+}
+
+impl Drop for LocalHost {
+    fn drop(&mut self) {
+        self.core.stop.cancel();
+        self.end.cancel();
+    }
+}
+
+fn print_functions(app: &App, console: &Console) {
+    console.information("Functions:");
+    for function in &app.functions {
+        let kind = match function.trigger {
+            Trigger::Queue { .. } => "queueTrigger",
+            Trigger::Timer { .. } => "timerTrigger",
+        };
+        console.information(format!("\t{}: {kind}", function.name));
+    }
+}
+
+/// A message that seems to have been on a queue.
+fn message(text: &str) -> QueueMessage {
+    let now = OffsetDateTime::now_utc();
+    let minutes = time::Duration::minutes;
+    QueueMessage {
+        identity: Some((Uuid::new_v4().to_string(), "AgAAAAMAAAAAAAAAmk9Pp3cZ3AE=".to_owned())),
+        text: text.to_owned(),
+        dequeue_count: 1,
+        inserted: now,
+        next_visible: now + minutes(10),
+        expires: now + minutes(7 * 24 * 60),
+    }
+}

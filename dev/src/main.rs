@@ -1,0 +1,45 @@
+//! The commands of the local host, each behind an alias of cargo: `cargo demo`, `cargo start`, `cargo send`.
+
+#![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind its test rig")]
+
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use commands::{demo, send, start};
+
+/// Runs the handler on this machine, with nothing but Node.js beside Rust.
+#[derive(Parser)]
+#[command(bin_name = "cargo", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows the whole story: storage, handler, host, orders, and what was stored and queued. Ends by itself.
+    Demo,
+    /// Keeps all of it running on the standard ports, until Ctrl-C.
+    Start,
+    /// Puts one message on a queue: cargo send '{"id":"order-123","amount":42}'
+    Send(send::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo => demo::run().await,
+        Command::Start => start::run().await,
+        Command::Send(arguments) => send::run(arguments).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The timer trigger: ticks on schedule, remembers them in storage, and retries a failed run.
+//!
+//! `TimerListener`, `ScheduleMonitor` and `StorageScheduleMonitor` in
+//! <https://github.com/Azure/azure-webjobs-sdk-extensions/tree/dev/src/WebJobs.Extensions/Extensions/Timers>, the retry
+//! loop in `FunctionExecutorExtensions` of <https://github.com/Azure/azure-webjobs-sdk>. The lease that lets only one
+//! instance tick is left out: there is one instance here.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use time::OffsetDateTime;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    bindings::{Delay, Function, Schedule},
+    dates,
+    envelope::{self, Occasion, RetryContext, ScheduleStatus, TimerInfo},
+    invocation::{Call, Invocation, Invoker},
+    storage::Account,
+};
+
+const CONTAINER: &str = "azure-webjobs-hosts";
+/// A sleep may end a little early by the clock that the schedule is read from.
+const CLOCK_STEP: Duration = Duration::from_millis(5);
+
+pub(crate) struct Timer {
+    pub(crate) function: Function,
+    pub(crate) schedule: Schedule,
+    pub(crate) run_on_startup: bool,
+    pub(crate) use_monitor: bool,
+    pub(crate) host_id: String,
+    pub(crate) account: Account,
+    pub(crate) invoker: Arc<Invoker>,
+    pub(crate) stop: CancellationToken,
+    /// Runs of one timer never overlap.
+    pub(crate) running: Mutex<()>,
+}
+
+/// Who starts a run.
+enum Starter<'a> {
+    /// The schedule, with one invocation id for all attempts.
+    Schedule(Uuid),
+    /// Somebody by hand: a new id for each attempt.
+    Hand(Option<&'a str>),
+}
+
+impl Timer {
+    /// Ticks until told to stop.
+    pub(crate) async fn run(&self) {
+        if let Err(error) = self.listen().await {
+            self.report(&error);
+        }
+    }
+
+    fn report(&self, error: &anyhow::Error) {
+        self.invoker.console.error(format!("Timer of {}: {error:#}", self.function.name));
+    }
+
+    async fn listen(&self) -> Result<()> {
+        let start = OffsetDateTime::now_utc();
+        let mut next = self.schedule.next_after(start)?;
+        let due = if self.is_monitored() { self.check_status(start).await? } else { None };
+        if let Some(due) = due {
+            self.invoker.console.information(format!("Function '{}' is past due on startup.", self.function.name));
+            self.tick(due, true).await?;
+        } else if self.run_on_startup {
+            self.tick(next, false).await?;
+        }
+        loop {
+            let now = OffsetDateTime::now_utc();
+            // However many ticks passed during a run, they are made up for by one.
+            let pause = Duration::try_from(next - now).unwrap_or_default();
+            tokio::select! {
+                () = self.stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause + CLOCK_STEP) => {}
+            }
+            // One failure of storage does not end the timer.
+            if let Err(error) = self.tick(next, false).await {
+                self.report(&error);
+            }
+            next = self.next_due(next)?;
+        }
+    }
+
+    /// The next tick, or if some passed during the run the last of them: it is due at once, and the only one.
+    fn next_due(&self, served: OffsetDateTime) -> Result<OffsetDateTime> {
+        let now = OffsetDateTime::now_utc();
+        let mut due = self.schedule.next_after(served)?;
+        while self.schedule.next_after(due)? <= now {
+            due = self.schedule.next_after(due)?;
+        }
+        Ok(due)
+    }
+
+    /// Runs one scheduled tick with all its retries, and writes the status after them.
+    pub(crate) async fn tick(&self, due: OffsetDateTime, past_due: bool) -> Result<Invocation> {
+        let _running = self.running.lock().await;
+        let status = self.status_for(due).await?;
+        let info = TimerInfo { adjust_for_dst: self.adjusts(), status: status.clone(), past_due };
+        let invocation = self.attempts(&info, &Starter::Schedule(Uuid::new_v4())).await;
+        if status.is_some() {
+            let now = OffsetDateTime::now_utc();
+            let last = now.max(due);
+            self.write_status(&ScheduleStatus {
+                last: Some(last),
+                next: self.schedule.next_after(last)?,
+                last_updated: now,
+            })
+            .await?;
+        }
+        Ok(invocation)
+    }
+
+    /// Runs the function as the admin endpoint does, with all its retries.
+    pub(crate) async fn run_by_hand(&self, input: Option<&str>) -> Result<Invocation> {
+        let status = self.status_for(self.schedule.next_after(OffsetDateTime::now_utc())?).await?;
+        let info = TimerInfo { adjust_for_dst: self.adjusts(), status, past_due: false };
+        Ok(self.attempts(&info, &Starter::Hand(input)).await)
+    }
+
+    fn adjusts(&self) -> bool {
+        matches!(self.schedule, Schedule::Cron(_))
+    }
+
+    fn is_monitored(&self) -> bool {
+        self.use_monitor && self.schedule.is_monitored_after(OffsetDateTime::now_utc())
+    }
+
+    async fn attempts(&self, info: &TimerInfo, starter: &Starter<'_>) -> Invocation {
+        let mut failure = None;
+        let mut count = 0;
+        loop {
+            let retry = self.function.retry.as_ref().map(|retry| RetryContext {
+                count,
+                max: retry.max.map_or(-1, i64::from),
+                failure: failure.take(),
+            });
+            let invocation = self.attempt(info, starter, retry).await;
+            if invocation.succeeded || !self.wait_before_retry(count).await {
+                return invocation;
+            }
+            failure = Some((invocation.failure.unwrap_or_default(), invocation.status));
+            count += 1;
+        }
+    }
+
+    /// False when there is no further attempt.
+    async fn wait_before_retry(&self, count: u32) -> bool {
+        let Some(retry) = &self.function.retry else { return false };
+        let console = &self.invoker.console;
+        if retry.max.is_some_and(|max| count >= max) {
+            console.error(format!("Function execution failed after '{count}' retries."));
+            return false;
+        }
+        let delay = match retry.delay {
+            Delay::Fixed(delay) => delay,
+            Delay::Exponential(shortest, longest) => {
+                shortest.saturating_mul(2_u32.saturating_pow(count.min(31))).min(longest)
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(delay) => true,
+            () = self.stop.cancelled() => {
+                console.information("Invocation cancelled - exiting retry loop.");
+                false
+            }
+        }
+    }
+
+    async fn attempt(&self, info: &TimerInfo, starter: &Starter<'_>, retry: Option<RetryContext>) -> Invocation {
+        let now = OffsetDateTime::now_utc();
+        let (id, input, reason) = match starter {
+            Starter::Schedule(id) => (*id, None, format!("Timer fired at {}", dates::to_ticks(now))),
+            Starter::Hand(input) => (Uuid::new_v4(), *input, MANUAL_REASON.to_owned()),
+        };
+        let function = &self.function;
+        let occasion = Occasion { function: &function.name, binding: &function.binding, now, random: Uuid::new_v4() };
+        let call = Call {
+            function,
+            id,
+            attempt: retry.as_ref().map_or(0, |retry| retry.count),
+            dequeue_count: None,
+            reason: &reason,
+            details: None,
+            body: envelope::timer(&occasion, info, retry.as_ref(), input).into(),
+        };
+        self.invoker.invoke(call).await
+    }
+
+    /// Looks up the stored status at start, and returns the tick that was missed, if one was.
+    async fn check_status(&self, now: OffsetDateTime) -> Result<Option<OffsetDateTime>> {
+        let next = self.schedule.next_after(now)?;
+        let Some(status) = self.read_status().await? else {
+            self.write_status(&ScheduleStatus { last: None, next, last_updated: now }).await?;
+            return Ok(None);
+        };
+        // Another schedule than the stored one: nothing was missed by it.
+        let expected = self.schedule.next_after(status.last.unwrap_or(status.last_updated))?;
+        if expected != status.next {
+            self.write_status(&ScheduleStatus { next, ..status }).await?;
+            return Ok(None);
+        }
+        Ok(Some(status.next).filter(|next| *next < now))
+    }
+
+    async fn status_for(&self, due: OffsetDateTime) -> Result<Option<ScheduleStatus>> {
+        if !self.is_monitored() {
+            return Ok(None);
+        }
+        let stored = self.read_status().await?;
+        let now = OffsetDateTime::now_utc();
+        Ok(Some(stored.unwrap_or(ScheduleStatus { last: None, next: due, last_updated: now })))
+    }
+
+    async fn read_status(&self) -> Result<Option<ScheduleStatus>> {
+        let Some(text) = self.account.read_blob(CONTAINER, &self.status_blob()).await? else { return Ok(None) };
+        let status: StoredStatus = serde_json::from_str(&text).context("timer status is not JSON")?;
+        let (next, last_updated) = (dates::parse(&status.next), dates::parse(&status.last_updated));
+        let (Some(next), Some(last_updated)) = (next, last_updated) else { bail!("timer status without times") };
+        let last = dates::parse(&status.last).filter(|last| last.year() > 1);
+        Ok(Some(ScheduleStatus { last, next, last_updated }))
+    }
+
+    async fn write_status(&self, status: &ScheduleStatus) -> Result<()> {
+        Ok(self.account.write_blob(CONTAINER, &self.status_blob(), &status.to_json().compact()).await?)
+    }
+
+    fn status_blob(&self) -> String {
+        status_blob(&self.host_id, &self.function.name)
+    }
+}
+
+/// What the console gives as the reason of a run started by hand.
+pub(crate) const MANUAL_REASON: &str = "This function was programmatically called via the host APIs.";
+
+/// Where the host keeps the status of a timer, in container `azure-webjobs-hosts`.
+pub fn status_blob(host_id: &str, function: &str) -> String {
+    format!("timers/{host_id}/Host.Functions.{function}/status")
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct StoredStatus {
+    last: String,
+    next: String,
+    last_updated: String,
+}

@@ -1,0 +1,148 @@
+//! One invocation from the socket to the answer: open its span, read it, run its function, encode the outcome.
+//!
+//! Every invocation is a task of its own, so that a panic in it is a failed invocation and not a dead process, and so that a
+//! host that hangs up does not cut it off half-way. It ends at its deadline, before the host would kill the process and every other
+//! invocation in it. Dropping it there is safe: see [`ledger`](crate::idempotency::ledger).
+
+use crate::{
+    attempt::Attempt,
+    functions::{Failure, queue_with_idempotency, scheduled_with_retry},
+    idempotency::Ledger,
+    logging::InvocationLog,
+    protocol::{
+        invocation::{queue_message, timer_tick},
+        response::{self, Answer, Cause},
+    },
+    quarantine::{self, Rejection},
+};
+use actix_web::{
+    HttpRequest, HttpResponse, HttpServer,
+    dev::Server,
+    web::{Bytes, Data, Payload, ServiceConfig, get, post, resource, to},
+};
+use std::{net::TcpListener, time::Duration};
+use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument, error, warn};
+
+/// The longest body: the largest queue message, encoded twice and repeated in `Metadata`, stays below 1 MiB.
+const MAX_BODY: usize = 2 * 1024 * 1024;
+
+/// The host keeps idle connections for a minute and does not repeat a request that meets a closed one.
+const KEEP_ALIVE: Duration = Duration::from_secs(5 * 60);
+
+/// How long invocations in flight may go on after the process was asked to end; the host waits 10 s.
+const DRAIN_SECONDS: u64 = 8;
+
+/// What the functions work with.
+#[derive(Debug)]
+pub struct App {
+    /// The committed operations.
+    pub ledger: Ledger,
+    /// How long one invocation may take.
+    pub invocation_limit: Duration,
+}
+
+/// Serves invocations on `listener`.
+///
+/// # Errors
+///
+/// The listener cannot be used.
+pub fn server(listener: TcpListener, app: App) -> std::io::Result<Server> {
+    let app = Data::new(app);
+    let server = HttpServer::new(move || actix_web::App::new().app_data(app.clone()).configure(routes))
+        // An instance has a fraction of a core, and an invocation mostly waits: one thread serves thousands a second.
+        .workers(1)
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(Duration::from_secs(60))
+        .shutdown_timeout(DRAIN_SECONDS)
+        .disable_signals()
+        .listen(listener)?;
+    Ok(server.run())
+}
+
+/// The paths the host may call.
+fn routes(services: &mut ServiceConfig) {
+    let not_found = || to(async || response::not_found());
+    services
+        .service(resource("/").route(get().to(async || response::ready())).default_service(not_found()))
+        .service(resource("/queue_with_idempotency").route(post().to(queue)).default_service(not_found()))
+        .service(resource("/scheduled_with_retry").route(post().to(timer)).default_service(not_found()))
+        .default_service(not_found());
+}
+
+/// What an invocation comes as.
+type Call = (HttpRequest, Payload, Data<App>);
+
+async fn queue(call: Call) -> HttpResponse {
+    invoke("queue_with_idempotency", call, async |app, body, attempt| {
+        let message = queue_message(&body)?;
+        match queue_with_idempotency::run(&app.ledger, &message, &attempt).await {
+            Ok(receipt) => Ok(Answer { receipt: Some(receipt), quarantine: None }),
+            Err(Failure::Reject(rejection)) => quarantine(&rejection, &message, &attempt),
+            Err(Failure::Retry(cause)) => Err(cause.into()),
+        }
+    })
+    .await
+}
+
+async fn timer(call: Call) -> HttpResponse {
+    invoke("scheduled_with_retry", call, async |app, body, attempt| {
+        let tick = timer_tick(&body)?;
+        scheduled_with_retry::run(&app.ledger, &tick, &attempt).await?;
+        Ok(Answer::default())
+    })
+    .await
+}
+
+/// Takes a message off the queue by keeping it, with the reason, on another.
+fn quarantine(rejection: &Rejection, message: &str, attempt: &Attempt) -> Result<Answer, Cause> {
+    warn!("{} reason={}", rejection.warning, rejection.reason);
+    let envelope = quarantine::envelope(rejection, message, attempt);
+    let envelope = envelope.ok_or(Cause::TooLargeForQuarantine(rejection.reason))?;
+    Ok(Answer { receipt: None, quarantine: Some(envelope) })
+}
+
+async fn invoke(
+    function: &'static str,
+    (request, payload, app): Call,
+    work: impl AsyncFnOnce(Data<App>, Bytes, Attempt) -> Result<Answer, Cause> + 'static,
+) -> HttpResponse {
+    let attempt = attempt(&request, app.invocation_limit);
+    let (deadline, limit) = (attempt.deadline, app.invocation_limit);
+    let log = InvocationLog::default();
+    let span = log.open(function, &attempt.invocation_id);
+    let run = timeout_at(deadline, async move { work(app, read(payload).await?, attempt).await });
+    let result = match actix_web::rt::spawn(run.instrument(span.clone())).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(Cause::Deadline(limit)),
+        Err(_) => Err(Cause::Panic),
+    };
+    match result {
+        Ok(answer) => response::success(&answer, &log.take()),
+        Err(cause) => {
+            span.in_scope(|| error!("Invocation failed: {cause}"));
+            log.print();
+            response::failure(&cause)
+        }
+    }
+}
+
+/// Reads the clocks and the source of randomness, once.
+#[expect(clippy::disallowed_methods, reason = "the only reader of the clock")]
+fn attempt(request: &HttpRequest, limit: Duration) -> Attempt {
+    let id = request.headers().get("x-azure-functions-invocationid").and_then(|id| id.to_str().ok());
+    Attempt {
+        invocation_id: id.unwrap_or("unknown").to_owned(),
+        now: time::OffsetDateTime::now_utc(),
+        deadline: Instant::now() + limit,
+        random: fastrand::Rng::new(),
+    }
+}
+
+async fn read(payload: Payload) -> Result<Bytes, Cause> {
+    match payload.to_bytes_limited(MAX_BODY).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) => Err(Cause::Incomplete(error.to_string())),
+        Err(_) => Err(Cause::Incomplete(format!("more than {MAX_BODY} bytes"))),
+    }
+}

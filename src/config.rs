@@ -1,0 +1,317 @@
+//! The settings: read once, checked all at once, and nowhere else.
+//!
+//! | setting | default | meaning |
+//! |---|---|---|
+//! | `FUNCTIONS_CUSTOMHANDLER_PORT` | set by the host | port to listen on |
+//! | `FUNCTIONS_APP_ROOT_PATH` | set by the host, else the working directory | where `host.json` is |
+//! | `AzureWebJobsStorage` | needed | connection string of the storage account, the host's own |
+//! | `IDEMPOTENCY_TABLE` | `idempotency` | table of the records |
+//! | `IDEMPOTENCY_TTL_HOURS` | 720 (30 days) | how long an id is remembered |
+//! | `RUST_LOG` | `warn,handler=info` | log levels, as `level` or `target=level,…` |
+//! | `AzureFunctionsJobHost__functionTimeout` | | overrides `functionTimeout` of `host.json`, as for the host |
+
+use crate::storage::Account;
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use tracing_subscriber::filter::Targets;
+
+/// The names of our own that may be set; anything else that looks like one is a slip of the pen.
+const OWN_PREFIX: &str = "IDEMPOTENCY_";
+const TABLE: &str = "IDEMPOTENCY_TABLE";
+const TTL_HOURS: &str = "IDEMPOTENCY_TTL_HOURS";
+
+/// A message lives at most seven days on a queue, and once more on the poison queue when it is put back from there: 30 days
+/// outlive both, and a person's holiday.
+const DEFAULT_TTL_HOURS: u32 = 30 * 24;
+
+/// Ten years.
+const MAX_TTL_HOURS: u32 = 10 * 365 * 24;
+
+/// Used when the host sets no limit: an invocation that takes longer is stuck.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(30 * 60);
+
+/// Everything the handler can be told from outside.
+#[derive(Debug)]
+pub struct Config {
+    /// Port on the loopback interface.
+    pub port: u16,
+    /// The storage account.
+    pub account: Account,
+    /// Name of the table.
+    pub table: String,
+    /// How long a record is kept.
+    pub retention: time::Duration,
+    /// How long one invocation may take: inside the host's own limit, at which it kills the process.
+    pub invocation_limit: Duration,
+    /// Which lines are logged.
+    pub log_levels: Targets,
+}
+
+/// Every fault of the settings, in one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{} bad setting{}: {}", .0.len(), if .0.len() == 1 { "" } else { "s" }, .0.join("; "))]
+pub struct BadSettings(Vec<String>);
+
+impl Config {
+    /// Reads the environment and `host.json`.
+    ///
+    /// # Errors
+    ///
+    /// All faults at once.
+    #[expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
+    pub fn from_environment() -> Result<Self, BadSettings> {
+        let text = |text: std::ffi::OsString| text.into_string().ok();
+        let settings = std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
+        Self::from_settings(&settings)
+    }
+
+    /// Checks `settings` and the `host.json` they lead to.
+    ///
+    /// # Errors
+    ///
+    /// All faults at once.
+    pub fn from_settings(settings: &BTreeMap<String, String>) -> Result<Self, BadSettings> {
+        let mut faults = unknown(settings);
+        let mut keep = |fault| faults.push(fault);
+        let port = port(settings).map_err(&mut keep).ok();
+        let account = account(settings).map_err(&mut keep).ok();
+        let table = table(settings).map_err(&mut keep).ok();
+        let retention = retention(settings).map_err(&mut keep).ok();
+        let invocation_limit = invocation_limit(settings).map_err(&mut keep).ok();
+        let log_levels = log_levels(settings).map_err(&mut keep).ok();
+        let complete = || {
+            Some(Self {
+                port: port?,
+                account: account?,
+                table: table?,
+                retention: retention?,
+                invocation_limit: invocation_limit?,
+                log_levels: log_levels?,
+            })
+        };
+        complete().filter(|_| faults.is_empty()).ok_or(BadSettings(faults))
+    }
+}
+
+type Settings = BTreeMap<String, String>;
+
+/// A setting that is there and not blank.
+fn value<'a>(settings: &'a Settings, name: &str) -> Option<&'a str> {
+    settings.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+}
+
+fn unknown(settings: &Settings) -> Vec<String> {
+    let is_unknown = |name: &&String| name.starts_with(OWN_PREFIX) && ![TABLE, TTL_HOURS].contains(&name.as_str());
+    let names = settings.keys().filter(is_unknown);
+    names.map(|name| format!("{name} is not a setting; there are {TABLE} and {TTL_HOURS}")).collect()
+}
+
+fn port(settings: &Settings) -> Result<u16, String> {
+    const NAME: &str = "FUNCTIONS_CUSTOMHANDLER_PORT";
+    let text = value(settings, NAME).ok_or_else(|| {
+        format!("{NAME} is not set: the Functions host sets it, so start the app with `func start` or `cargo start`")
+    })?;
+    text.parse().map_err(|_| format!("{NAME} is {text:?}, not a port number"))
+}
+
+fn account(settings: &Settings) -> Result<Account, String> {
+    const NAME: &str = "AzureWebJobsStorage";
+    let text = value(settings, NAME)
+        .ok_or_else(|| format!("{NAME} is not set: it is the connection string of the storage account"))?;
+    Account::from_connection_string(text).map_err(|error| format!("{NAME} is not a connection string: {error}"))
+}
+
+/// [Table names](https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model#table-names).
+fn table(settings: &Settings) -> Result<String, String> {
+    let name = value(settings, TABLE).unwrap_or("idempotency");
+    let is_valid = (3..=63).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric())
+        && !name.eq_ignore_ascii_case("tables");
+    if is_valid {
+        Ok(name.to_owned())
+    } else {
+        Err(format!("{TABLE} is {name:?}, but a table name has 3 to 63 letters and digits and begins with a letter"))
+    }
+}
+
+fn retention(settings: &Settings) -> Result<time::Duration, String> {
+    let hours = match value(settings, TTL_HOURS) {
+        None => Some(DEFAULT_TTL_HOURS),
+        Some(text) => text.parse().ok().filter(|hours| (1..=MAX_TTL_HOURS).contains(hours)),
+    };
+    let hours = hours.ok_or_else(|| {
+        format!("{TTL_HOURS} is {:?}, not a whole number of hours from 1 to {MAX_TTL_HOURS}", settings[TTL_HOURS])
+    })?;
+    Ok(time::Duration::hours(hours.into()))
+}
+
+fn log_levels(settings: &Settings) -> Result<Targets, String> {
+    const NAME: &str = "RUST_LOG";
+    let text = value(settings, NAME).unwrap_or("warn,handler=info");
+    text.parse().map_err(|_| format!("{NAME} is {text:?}, not a list of `level` or `target=level`"))
+}
+
+/// How long one invocation may take, a tenth or 10 s less than the host waits, whichever is shorter.
+fn invocation_limit(settings: &Settings) -> Result<Duration, String> {
+    const OVERRIDE: &str = "AzureFunctionsJobHost__functionTimeout";
+    let overriding = settings.iter().find(|(name, _)| name.eq_ignore_ascii_case(OVERRIDE));
+    let (name, text) = match overriding {
+        Some((name, value)) => (name.clone(), Some(value.clone())),
+        None => ("functionTimeout in host.json".to_owned(), host_json(settings)?.function_timeout),
+    };
+    let limit = match text.as_deref() {
+        // The shortest default of all hosting plans.
+        None => Duration::from_secs(5 * 60),
+        Some("-1") => LONGEST_DEADLINE,
+        Some(text) => time_span(text).ok_or_else(|| format!("{name} is {text:?}, not a time span like 00:05:00"))?,
+    };
+    let limit = limit.min(LONGEST_DEADLINE);
+    Ok(limit - (limit / 10).min(Duration::from_secs(10)))
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HostJson {
+    function_timeout: Option<String>,
+}
+
+fn host_json(settings: &Settings) -> Result<HostJson, String> {
+    let root = value(settings, "FUNCTIONS_APP_ROOT_PATH").unwrap_or(".");
+    let path = Path::new(root).join("host.json");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    jsonc_parser::parse_to_serde_value(&text, &jsonc_parser::ParseOptions::default())
+        .map_err(|error| format!("{} is not JSON: {error}", path.display()))
+}
+
+/// A .NET time span, `[days.]hours:minutes:seconds`, longer than nothing.
+fn time_span(text: &str) -> Option<Duration> {
+    let (days, clock) = text.split_once('.').filter(|(days, _)| !days.contains(':')).unwrap_or(("0", text));
+    let mut fields = clock.split(':').map(|field| field.parse::<u64>().ok());
+    let (hours, minutes, seconds) = (fields.next()??, fields.next()??, fields.next()??);
+    if fields.next().is_some() || hours > 23 || minutes > 59 || seconds > 59 {
+        return None;
+    }
+    let days = days.parse::<u64>().ok().filter(|days| *days <= 10_675_199)?;
+    Some(Duration::from_secs(((days * 24 + hours) * 60 + minutes) * 60 + seconds)).filter(|span| !span.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(changes: &[(&str, &str)]) -> Settings {
+        let mut settings: Settings = [
+            ("FUNCTIONS_CUSTOMHANDLER_PORT", "7072"),
+            ("FUNCTIONS_APP_ROOT_PATH", env!("CARGO_MANIFEST_DIR")),
+            ("AzureWebJobsStorage", "UseDevelopmentStorage=true"),
+        ]
+        .into_iter()
+        .chain(changes.iter().copied())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+        settings.retain(|_, value| value != "(unset)");
+        settings
+    }
+
+    #[track_caller]
+    fn check_fault(changes: &[(&str, &str)], expected: &str) {
+        let error = Config::from_settings(&settings(changes)).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn defaults_outlive_the_queue_and_stay_inside_the_time_limit_of_the_host() {
+        let config = Config::from_settings(&settings(&[])).unwrap();
+        assert_eq!((config.port, config.table.as_str()), (7072, "idempotency"));
+        assert!(config.retention > time::Duration::days(2 * 7));
+        assert_eq!(config.invocation_limit, Duration::from_secs(290), "host.json says 00:05:00");
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once() {
+        let error = Config::from_settings(&settings(&[
+            ("FUNCTIONS_CUSTOMHANDLER_PORT", "high"),
+            ("AzureWebJobsStorage", "AccountName=shop"),
+            ("IDEMPOTENCY_TABLE", "my-table"),
+            ("IDEMPOTENCY_TTL_HOURS", "forever"),
+            ("IDEMPOTENCY_TTL_HOUR", "12"),
+            ("RUST_LOG", "handler=loud"),
+            ("AzureFunctionsJobHost__functionTimeout", "five"),
+        ]))
+        .unwrap_err()
+        .to_string();
+        assert!(error.starts_with("7 bad settings: "), "{error}");
+        for name in [
+            "FUNCTIONS_CUSTOMHANDLER_PORT",
+            "AzureWebJobsStorage",
+            "IDEMPOTENCY_TABLE",
+            "IDEMPOTENCY_TTL_HOURS",
+            "IDEMPOTENCY_TTL_HOUR is not a setting",
+            "RUST_LOG",
+            "AzureFunctionsJobHost__functionTimeout",
+        ] {
+            assert!(error.contains(name), "{name}: {error}");
+        }
+        assert!(!error.contains('\n'));
+    }
+
+    #[test]
+    fn what_is_needed_is_named_when_it_is_not_set() {
+        check_fault(
+            &[("FUNCTIONS_CUSTOMHANDLER_PORT", "(unset)")],
+            "1 bad setting: FUNCTIONS_CUSTOMHANDLER_PORT is not set",
+        );
+        check_fault(&[("AzureWebJobsStorage", "(unset)")], "AzureWebJobsStorage is not set");
+        check_fault(&[("AzureWebJobsStorage", " ")], "AzureWebJobsStorage is not set");
+        check_fault(&[("FUNCTIONS_APP_ROOT_PATH", "/nowhere")], "/nowhere/host.json cannot be read");
+    }
+
+    #[test]
+    fn values_are_checked_at_their_limits() {
+        for bad in ["0", "-1", "87601", "1.5", "24h", "4294967296"] {
+            check_fault(&[("IDEMPOTENCY_TTL_HOURS", bad)], "IDEMPOTENCY_TTL_HOURS");
+        }
+        for bad in ["ab", "1orders", "or-ders", "Tables", &"t".repeat(64), "ördërs"] {
+            check_fault(&[("IDEMPOTENCY_TABLE", bad)], "IDEMPOTENCY_TABLE");
+        }
+        let config =
+            Config::from_settings(&settings(&[("IDEMPOTENCY_TTL_HOURS", "1"), ("IDEMPOTENCY_TABLE", "abc")])).unwrap();
+        assert_eq!((config.retention, config.table.as_str()), (time::Duration::HOUR, "abc"));
+    }
+
+    #[test]
+    fn a_secret_in_a_bad_connection_string_is_not_repeated() {
+        let error = Config::from_settings(&settings(&[("AzureWebJobsStorage", "AccountName=a;AccountKey=s3cret!")]))
+            .unwrap_err();
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn the_time_limit_of_the_host_is_read_as_the_host_reads_it() {
+        for (text, seconds) in
+            [("00:05:00", 290.0), ("00:00:01", 0.9), ("00:01:00", 54.0), ("1.00:00:00", 1790.0), ("-1", 1790.0)]
+        {
+            let changes = [("azurefunctionsjobhost__FUNCTIONTIMEOUT", text)];
+            let config = Config::from_settings(&settings(&changes)).unwrap();
+            assert_eq!(config.invocation_limit, Duration::from_secs_f64(seconds), "{text}");
+        }
+        for bad in ["", "5", "00:05", "24:00:00", "00:60:00", "00:00:00", "00:00:00:01"] {
+            assert_eq!(time_span(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn host_json_may_have_comments_as_it_may_for_the_host() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(
+            folder.path().join("host.json"),
+            "{ // ours\n \"version\": \"2.0\", \"functionTimeout\": \"00:10:00\" }",
+        )
+        .unwrap();
+        let root = folder.path().to_str().unwrap();
+        let config = Config::from_settings(&settings(&[("FUNCTIONS_APP_ROOT_PATH", root)])).unwrap();
+        assert_eq!(config.invocation_limit, Duration::from_secs(590));
+        fs::write(folder.path().join("host.json"), "{").unwrap();
+        check_fault(&[("FUNCTIONS_APP_ROOT_PATH", root)], "host.json is not JSON");
+    }
+}

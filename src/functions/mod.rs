@@ -1,0 +1,31 @@
+//! The functions, one file each, and the two ways in which one can fail.
+//!
+//! A failure answers the platform's question: *should this be delivered again?* Yes by default: `?` on an error of the
+//! infrastructure means [`Failure::Retry`]. Giving a message up is explicit, and never loses it: [`Failure::Reject`] puts it
+//! into quarantine.
+
+pub mod queue_with_idempotency;
+pub mod scheduled_with_retry;
+
+use crate::{idempotency::ledger, quarantine::Rejection};
+
+/// Why a function did not do what it was asked to.
+#[derive(Debug)]
+pub enum Failure {
+    /// Something that may pass: the host delivers again.
+    Retry(ledger::Error),
+    /// The message itself: it goes into quarantine, and off the queue.
+    Reject(Rejection),
+}
+
+impl From<ledger::Error> for Failure {
+    fn from(cause: ledger::Error) -> Self {
+        Self::Retry(cause)
+    }
+}
+
+impl From<Rejection> for Failure {
+    fn from(rejection: Rejection) -> Self {
+        Self::Reject(rejection)
+    }
+}

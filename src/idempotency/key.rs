@@ -1,0 +1,170 @@
+//! Where the record of an operation is, and what its content was: both are hashes, so that no message can choose its row.
+//!
+//! Raw ids are never keys: Table Storage [forbids some characters](https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model#characters-disallowed-in-key-fields)
+//! in them, the client does not escape others, and they may be personal data. The parts of a key are length-prefixed,
+//! so that ("ab", "c") and ("a", "bc") differ. **The vectors in the tests are fixed for ever**: another key for the same id
+//! would let every order in flight take effect twice.
+
+use crate::json::Object;
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+use time::{Duration, OffsetDateTime};
+
+/// Records are spread over this many partitions: enough to stay far below the 2,000 entities per second that
+/// [one partition is good for](https://learn.microsoft.com/azure/storage/tables/scalability-targets), few enough for purging to
+/// delete a hundred of them in one request.
+pub const BUCKETS: u8 = 64;
+
+/// Version of the way from (scope, id) to keys.
+const KEY_SCHEMA: &[u8] = b"1";
+
+/// Version of the way from content to fingerprint.
+const FINGERPRINT_SCHEMA: &[u8] = b"1";
+
+/// Identifies one operation for ever: every copy of a message has the same key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    hash: String,
+    bucket: u8,
+}
+
+impl Key {
+    /// The key of the operation `id` among the operations of `scope`.
+    #[must_use]
+    pub fn new(scope: &str, id: &str) -> Self {
+        let digest = digest(&[KEY_SCHEMA, scope.as_bytes(), id.as_bytes()]);
+        Self { hash: hex(&digest), bucket: digest[0] >> 2 }
+    }
+
+    /// `PartitionKey` of everything stored for this operation.
+    #[must_use]
+    pub fn partition_key(&self) -> String {
+        partition_key(self.bucket)
+    }
+
+    /// `RowKey` of the record.
+    #[must_use]
+    pub fn record_row_key(&self) -> String {
+        format!("record~{}", self.hash)
+    }
+}
+
+/// `PartitionKey` of a bucket.
+#[must_use]
+pub fn partition_key(bucket: u8) -> String {
+    format!("bucket~{bucket:02x}")
+}
+
+/// The bucket to purge at `now`: the next one every five minutes, without anything to remember.
+#[must_use]
+pub fn bucket_of_the_tick(now: OffsetDateTime) -> u8 {
+    let tick = now.unix_timestamp().div_euclid(Duration::minutes(5).whole_seconds());
+    u8::try_from(tick.rem_euclid(i64::from(BUCKETS))).unwrap_or_default()
+}
+
+/// What a message says, apart from its id: tells a duplicate from another order with the same id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    /// The fingerprint of everything in `object` but the member `id`, which is in the [`Key`].
+    #[must_use]
+    pub fn new(object: &Object<'_>, id: &str) -> Self {
+        Self(hex(&digest(&[FINGERPRINT_SCHEMA, object.canonical_without(id).as_bytes()])))
+    }
+
+    /// As it is stored: 64 hexadecimal digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn digest(parts: &[&[u8]]) -> [u8; 32] {
+    let mut sha = Sha256::new();
+    for part in parts {
+        sha.update((part.len() as u64).to_be_bytes());
+        sha.update(part);
+    }
+    sha.finalize().into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use time::macros::datetime;
+
+    /// Computed independently with
+    /// `python3 -c 'import hashlib,struct; p=[b"1",b"orders",b"order-123"]; print(hashlib.sha256(b"".join(struct.pack(">Q",len(x))+x for x in p)).hexdigest())'`
+    #[test]
+    fn the_same_id_has_the_same_key_for_ever() {
+        for (id, bucket, hash) in [
+            ("order-123", "00", "0337765e99b2f8ad9dcd754b8126f0a2b280bb2dcaaed01311bde90ba55cc75a"),
+            ("42", "2c", "b1f614e6958f2687a2ab7cfa975fe246e65cdc1b4c428ac3bb4d657af2f42063"),
+            ("Zoë's order/#?", "34", "d2ae180cdefbef49dec22efce004926ea006b8fea602cd1d52a09f52a4fead34"),
+        ] {
+            let key = Key::new("orders", id);
+            assert_eq!(key.record_row_key(), format!("record~{hash}"), "{id}");
+            assert_eq!(key.partition_key(), format!("bucket~{bucket}"), "{id}");
+        }
+    }
+
+    #[test]
+    fn the_same_content_has_the_same_fingerprint_for_ever() {
+        let object = Object::parse(r#"{"id":"order-123","amount":42,"lines":[{"sku":"X1","price":1.10}]}"#).unwrap();
+        assert_eq!(
+            Fingerprint::new(&object, "id").as_str(),
+            "66b2693d8ed79a0d8a973de20fa8b9355f81ed5659da25e79ac575d3a6c9d205"
+        );
+    }
+
+    #[test]
+    fn parts_of_a_key_do_not_run_together() {
+        assert_ne!(Key::new("ab", "c"), Key::new("a", "bc"));
+        assert_ne!(Key::new("", "abc"), Key::new("abc", ""));
+    }
+
+    #[test]
+    fn the_id_is_not_part_of_the_fingerprint_and_all_else_is() {
+        let fingerprint = |text| Fingerprint::new(&Object::parse(text).unwrap(), "id");
+        assert_eq!(fingerprint(r#"{"id":"42","amount":1}"#), fingerprint(r#"{"amount":1.0,"id":42}"#));
+        assert_ne!(fingerprint(r#"{"id":"42","amount":1}"#), fingerprint(r#"{"id":"42","amount":2}"#));
+        assert_ne!(fingerprint(r#"{"id":"42","amount":1}"#), fingerprint(r#"{"id":"42","amount":1,"note":null}"#));
+    }
+
+    #[test]
+    fn every_bucket_has_its_tick_within_64_ticks() {
+        let start = datetime!(2026-11-21 00:00 UTC);
+        let buckets: BTreeSet<_> =
+            (0..64).map(|tick| bucket_of_the_tick(start + Duration::minutes(5 * tick))).collect();
+        assert_eq!(buckets, (0..BUCKETS).collect());
+        assert_eq!(bucket_of_the_tick(start), bucket_of_the_tick(start + Duration::seconds(299)));
+        assert_eq!(bucket_of_the_tick(datetime!(1969-12-31 23:59 UTC)), 63);
+    }
+
+    proptest! {
+        #[test]
+        fn keys_hold_no_character_that_a_url_or_the_table_would_change(scope: String, id: String) {
+            let key = Key::new(&scope, &id);
+            for text in [key.partition_key(), key.record_row_key()] {
+                prop_assert!(text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '~'), "{}", text);
+                prop_assert!(text.len() <= 128);
+            }
+        }
+    }
+
+    #[test]
+    fn all_buckets_are_used() {
+        let buckets: BTreeSet<_> = (0..2000).map(|n| Key::new("orders", &format!("order-{n}")).bucket).collect();
+        assert_eq!(buckets.len(), usize::from(BUCKETS));
+    }
+}

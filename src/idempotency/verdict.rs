@@ -1,0 +1,96 @@
+//! What a stored record means for the attempt that met it.
+//!
+//! The table below is the whole decision. It is needed after a refused insert ("the entity exists") and after one whose
+//! answer was lost, and both times for the same reason: whether the operation is committed is a fact of the table, never of
+//! an answer.
+//!
+//! | stored record | verdict |
+//! |---|---|
+//! | none | not applied: insert again |
+//! | this attempt's commit id | committed: the answer was lost, not the write |
+//! | same fingerprint | duplicate: answer the stored receipt |
+//! | other fingerprint | conflict: the id stands for something else |
+
+use super::{
+    Fingerprint,
+    record::{SCHEMA, StoredRecord},
+};
+
+/// What to do, given what is stored.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing is stored: the insert was not applied, or the record was purged meanwhile.
+    NotApplied,
+    /// This attempt's own write.
+    Committed,
+    /// The operation was committed before, with this receipt.
+    Duplicate(String),
+    /// Another operation was committed under the same id.
+    Conflict,
+    /// Written by a program that knows more than this one.
+    UnknownSchema(i32),
+}
+
+/// Judges what is `stored` for the attempt that has this `commit_id` and this `fingerprint`.
+#[must_use]
+pub fn verdict(stored: Option<StoredRecord>, commit_id: &str, fingerprint: &Fingerprint) -> Verdict {
+    match stored {
+        None => Verdict::NotApplied,
+        Some(record) if record.schema != SCHEMA => Verdict::UnknownSchema(record.schema),
+        Some(record) if record.commit_id == commit_id => Verdict::Committed,
+        Some(record) if record.fingerprint == fingerprint.as_str() => Verdict::Duplicate(record.receipt),
+        Some(_) => Verdict::Conflict,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::Object;
+
+    fn fingerprint(text: &str) -> Fingerprint {
+        Fingerprint::new(&Object::parse(text).unwrap(), "id")
+    }
+
+    fn stored(fingerprint: &Fingerprint) -> StoredRecord {
+        StoredRecord {
+            schema: SCHEMA,
+            fingerprint: fingerprint.as_str().to_owned(),
+            receipt: "the first receipt".to_owned(),
+            commit_id: "first".to_owned(),
+        }
+    }
+
+    #[test]
+    fn nothing_stored_means_not_applied() {
+        assert_eq!(verdict(None, "mine", &fingerprint("{}")), Verdict::NotApplied);
+    }
+
+    #[test]
+    fn my_commit_id_means_my_own_write() {
+        let content = fingerprint(r#"{"amount":42}"#);
+        assert_eq!(verdict(Some(stored(&content)), "first", &content), Verdict::Committed);
+    }
+
+    #[test]
+    fn the_same_content_is_a_duplicate_and_gets_the_stored_receipt() {
+        let content = fingerprint(r#"{"amount":42}"#);
+        assert_eq!(
+            verdict(Some(stored(&content)), "mine", &content),
+            Verdict::Duplicate("the first receipt".to_owned())
+        );
+    }
+
+    #[test]
+    fn other_content_is_a_conflict() {
+        let (first, second) = (fingerprint(r#"{"amount":42}"#), fingerprint(r#"{"amount":43}"#));
+        assert_eq!(verdict(Some(stored(&first)), "mine", &second), Verdict::Conflict);
+    }
+
+    #[test]
+    fn a_record_of_an_unknown_version_is_not_guessed_at() {
+        let content = fingerprint("{}");
+        let newer = StoredRecord { schema: 2, ..stored(&content) };
+        assert_eq!(verdict(Some(newer), "first", &content), Verdict::UnknownSchema(2));
+    }
+}

@@ -1,0 +1,56 @@
+//! The process: settings, logging, socket, server, exit code.
+
+use anyhow::Context;
+use handler::{
+    app::{self, App},
+    config::Config,
+    idempotency::Ledger,
+    logging,
+    stop::{self, Stop},
+    storage::{Connection, Table},
+};
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    os::unix::process::parent_id,
+    process::ExitCode,
+    sync::Arc,
+};
+use tracing::{info, warn};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(stop) => stop.exit_code(),
+        Err(error) => {
+            eprintln!("The handler cannot start: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<Stop> {
+    let parent = parent_id();
+    let config = Config::from_environment()?;
+    logging::start(config.log_levels.clone());
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port))
+        .with_context(|| format!("port {} of 127.0.0.1 cannot be listened on", config.port))?;
+    if config.retention < time::Duration::days(7) {
+        warn!(
+            "IDEMPOTENCY_TTL_HOURS is shorter than the 7 days a queue message can live: a late copy would take effect again"
+        );
+    }
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(listener, &config, parent))
+}
+
+async fn serve(listener: TcpListener, config: &Config, parent: u32) -> anyhow::Result<Stop> {
+    let connection = Arc::new(Connection::new(config.account.is_loopback()));
+    let table = Table::new(&config.account, &config.table, connection);
+    let app = App { ledger: Ledger::new(table, config.retention), invocation_limit: config.invocation_limit };
+    let server = app::server(listener, app)?;
+    let handle = server.handle();
+    let server = tokio::spawn(server);
+    info!("Listening on 127.0.0.1:{}", config.port);
+    let stop = stop::requested(parent).await?;
+    handle.stop(true).await;
+    server.await??;
+    Ok(stop)
+}

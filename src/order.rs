@@ -1,0 +1,272 @@
+//! The domain: what an order is, and what accepting it means. **This is the file to replace with your own.**
+//!
+//! Everything here is pure: no I/O, no clock, no randomness. Two workers may therefore decide the same order at the same
+//! time; the ledger lets only one of them commit, and everybody else answers with the receipt that was committed.
+//!
+//! To carry a field of your own through, add it to [`Order`]; it is read by its type, and a message in which it does
+//! not fit is quarantined as [`INVALID_ORDER`]. To answer something else, change [`decide`].
+
+use crate::{json::Object, quarantine::Rejection};
+use serde::{Deserialize, Serialize, de};
+use serde_json::value::RawValue;
+
+/// Names this kind of operation in the idempotency key: the same id in another scope is another operation. Changing it
+/// makes every order unknown.
+pub const SCOPE: &str = "orders";
+
+/// The member that identifies the operation: the producer's business key, the same in every copy of the message.
+pub const ID: &str = "id";
+
+/// The only members of a message that are ever printed.
+const LOGGED: [&str; 2] = [ID, "amount"];
+
+/// Reason of quarantine: the message has no id.
+pub const MISSING_ID: &str = "missing_id";
+/// Reason of quarantine: the id cannot identify anything.
+pub const INVALID_ID: &str = "invalid_id";
+/// Reason of quarantine: something else in the order is not what it should be.
+pub const INVALID_ORDER: &str = "invalid_order";
+
+/// One order, as its producer sent it.
+#[derive(Debug, Deserialize)]
+pub struct Order<'a> {
+    /// Which order this is.
+    pub id: OrderId,
+    /// How much is ordered, exactly as written; absent when the producer says nothing about it.
+    #[serde(default, deserialize_with = "present")]
+    pub amount: Option<Amount>,
+    /// The whole message, with the members that this type does not name.
+    #[serde(skip)]
+    pub source: &'a str,
+}
+
+impl<'a> Order<'a> {
+    /// Reads an order.
+    ///
+    /// # Errors
+    ///
+    /// The order cannot be accepted, however often it is delivered.
+    pub fn parse(object: &Object<'a>) -> Result<Self, Rejection> {
+        let raw_id = object.get(ID).filter(|raw| *raw != "null").ok_or_else(|| Rejection {
+            reason: MISSING_ID,
+            detail: format!("the message has no member `{ID}`"),
+            warning: format!("Missing id field; cannot apply idempotency. payload={}", logged(object)),
+        })?;
+        serde_json::from_str::<OrderId>(raw_id).map_err(|error| Rejection {
+            reason: INVALID_ID,
+            detail: error.to_string(),
+            warning: format!("Missing id field; cannot apply idempotency. payload={}", logged(object)),
+        })?;
+        let order: Self = serde_json::from_str(object.text()).map_err(|error| Rejection {
+            reason: INVALID_ORDER,
+            detail: error.to_string(),
+            warning: format!("Invalid order; quarantining it. payload={}", logged(object)),
+        })?;
+        Ok(Self { source: object.text(), ..order })
+    }
+}
+
+/// The business key of an order: 1 to 256 characters, none of them a control character, no white space at the ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderId(String);
+
+impl OrderId {
+    /// Longest id, in characters.
+    pub const MAX_CHARS: usize = 256;
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for OrderId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for OrderId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let id = id_text(raw.get()).ok_or_else(|| de::Error::custom("the id must be a string or an integer"))?;
+        match id.trim() {
+            "" => Err(de::Error::custom("the id is blank")),
+            id if id.chars().count() > Self::MAX_CHARS => {
+                Err(de::Error::custom(format_args!("the id is longer than {} characters", Self::MAX_CHARS)))
+            }
+            id if id.contains(char::is_control) => Err(de::Error::custom("the id has a control character")),
+            id => Ok(Self(id.to_owned())),
+        }
+    }
+}
+
+/// A string's content, or an integer's digits: never through a machine number, which would merge long ids.
+fn id_text(raw: &str) -> Option<String> {
+    match raw.as_bytes().first()? {
+        b'"' => serde_json::from_str(raw).ok(),
+        b'-' | b'0'..=b'9' if !raw.contains(['.', 'e', 'E']) => {
+            Some(if raw == "-0" { "0".to_owned() } else { raw.to_owned() })
+        }
+        _ => None,
+    }
+}
+
+/// A number that keeps the text it was sent in: 10.50 stays 10.50, and no digit of a big one is lost.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub struct Amount(Box<RawValue>);
+
+impl Amount {
+    /// The number as it was sent, in the grammar of JSON.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        if raw.get().starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
+            Ok(Self(raw))
+        } else {
+            Err(de::Error::custom("the amount is not a number"))
+        }
+    }
+}
+
+/// Reads a member that may be absent but, when present, must not be null.
+fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// What accepting an order means, as data: nothing has happened yet.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The answer to this order and to every duplicate of it: a JSON text of at most 32,768 UTF-16 units.
+    pub receipt: String,
+}
+
+/// Decides an order.
+///
+/// # Errors
+///
+/// The order cannot be accepted, however often it is delivered.
+pub fn decide(order: &Order<'_>) -> Result<Decision, Rejection> {
+    #[derive(Serialize)]
+    struct Receipt<'a> {
+        id: &'a str,
+        status: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        amount: Option<&'a Amount>,
+    }
+    let receipt = Receipt { id: order.id.as_str(), status: "accepted", amount: order.amount.as_ref() };
+    let receipt = serde_json::to_string(&receipt).map_err(|error| Rejection {
+        reason: INVALID_ORDER,
+        detail: format!("no receipt can be written: {error}"),
+        warning: format!("Invalid order; quarantining it. id={}", order.id),
+    })?;
+    Ok(Decision { receipt })
+}
+
+/// The members of a message that may be printed, as JSON; what is no scalar, or long, is left out as `…`.
+#[must_use]
+pub fn logged(object: &Object<'_>) -> String {
+    const MAX_BYTES: usize = 300;
+    let member = |name: &&str| {
+        let raw = object.get(name)?;
+        let printable = raw.len() <= MAX_BYTES && !raw.starts_with(['{', '[']);
+        Some(format!("\"{name}\":{}", if printable { raw } else { "…" }))
+    };
+    format!("{{{}}}", LOGGED.iter().filter_map(member).collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<(String, Option<String>), &'static str> {
+        let object = Object::parse(text).unwrap();
+        Order::parse(&object)
+            .map(|order| (order.id.to_string(), order.amount.map(|amount| amount.as_str().to_owned())))
+            .map_err(|rejection| rejection.reason)
+    }
+
+    #[test]
+    fn an_id_is_a_trimmed_string_or_the_exact_digits_of_an_integer() {
+        for (raw, id) in [
+            (r#""order-123""#, "order-123"),
+            (r#"" \torder-123\n""#, "order-123"),
+            (r#""Zoë's order/#? %41""#, "Zoë's order/#? %41"),
+            ("42", "42"),
+            ("-7", "-7"),
+            ("-0", "0"),
+            ("123456789012345678901234567890", "123456789012345678901234567890"),
+        ] {
+            assert_eq!(parse(&format!(r#"{{"id":{raw}}}"#)), Ok((id.to_owned(), None)), "{raw}");
+        }
+    }
+
+    #[test]
+    fn an_id_of_256_characters_is_the_longest() {
+        let id = "é".repeat(256);
+        assert_eq!(parse(&format!(r#"{{"id":"{id}"}}"#)), Ok((id.clone(), None)));
+        assert_eq!(parse(&format!(r#"{{"id":"{id}e"}}"#)), Err(INVALID_ID));
+    }
+
+    #[test]
+    fn what_identifies_nothing_is_rejected() {
+        for text in ["{}", r#"{"id":null}"#, r#"{"Id":"order-123"}"#, r#"{"amount":10}"#] {
+            assert_eq!(parse(text), Err(MISSING_ID), "{text}");
+        }
+        for raw in [r#""""#, r#""  ""#, "{}", "[]", r#"["a"]"#, "true", "1.0", "1e3", r#""a\u0000b""#, r#""a\u0085b""#]
+        {
+            assert_eq!(parse(&format!(r#"{{"id":{raw}}}"#)), Err(INVALID_ID), "{raw}");
+        }
+    }
+
+    #[test]
+    fn an_amount_keeps_its_exact_text() {
+        for amount in ["42", "10.50", "-0.10", "1e2", "123456789012345678901234567890.123456789"] {
+            let text = format!(r#"{{"id":"a","amount":{amount}}}"#);
+            assert_eq!(parse(&text), Ok(("a".to_owned(), Some(amount.to_owned()))));
+            let object = Object::parse(&text).unwrap();
+            let receipt = decide(&Order::parse(&object).unwrap()).unwrap().receipt;
+            assert_eq!(receipt, format!(r#"{{"id":"a","status":"accepted","amount":{amount}}}"#));
+        }
+    }
+
+    #[test]
+    fn an_amount_that_is_no_number_is_rejected() {
+        for raw in ["null", r#""42""#, "true", "{}", "[]", r#"{"$serde_json::private::RawValue":"42"}"#] {
+            assert_eq!(parse(&format!(r#"{{"id":"a","amount":{raw}}}"#)), Err(INVALID_ORDER), "{raw}");
+        }
+    }
+
+    #[test]
+    fn unknown_members_are_kept_in_the_source() {
+        let text = r#"{"id":"a","lines":[{"sku":"X1","quantity":2}]}"#;
+        let object = Object::parse(text).unwrap();
+        assert_eq!(Order::parse(&object).unwrap().source, text);
+    }
+
+    #[test]
+    fn only_listed_scalars_are_printed() {
+        let text = format!(
+            r#"{{"card":"4111 1111 1111 1111","amount":{{"card":"4111"}},"id":"{}","token":"secret"}}"#,
+            "x".repeat(400)
+        );
+        assert_eq!(logged(&Object::parse(&text).unwrap()), r#"{"id":…,"amount":…}"#);
+        let text = r#"{"amount":42,"id":"order-123","card":"4111 1111 1111 1111"}"#;
+        assert_eq!(logged(&Object::parse(text).unwrap()), r#"{"id":"order-123","amount":42}"#);
+    }
+
+    #[test]
+    fn no_rejected_value_is_repeated_in_a_log_line() {
+        let object = Object::parse(r#"{"id":["4111 1111 1111 1111"],"card":"4111"}"#).unwrap();
+        let rejection = Order::parse(&object).unwrap_err();
+        assert!(!rejection.warning.contains("4111"), "{}", rejection.warning);
+    }
+}

@@ -1,0 +1,159 @@
+//! From the outcome of an invocation to the answer the host understands. **The only place that knows status codes.**
+//!
+//! A success is never empty (the host would wait for ever) and names its type (the host would refuse it). The receipt is sent as
+//! a *string*: the members of an object in `ReturnValue` would be merged into the outputs. Values of outputs that look like JSON, a
+//! date or base64 are rewritten by the host; base64 is the one rewriting that gives back exact bytes, so it is used on purpose.
+//!
+//! Of a failure the host reads the status line only, so the reason phrase is the one place for the cause.
+
+use super::invocation::DecodeError;
+use crate::{idempotency::ledger, storage};
+use actix_web::HttpResponse;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::Serialize;
+use std::time::Duration;
+
+/// What an invocation that succeeded gives the host.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The receipt of the order.
+    pub receipt: Option<String>,
+    /// A message for the output binding `quarantine`.
+    pub quarantine: Option<String>,
+}
+
+/// Why an invocation failed: all of this may pass by the next delivery.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// The ledger could not do it, or cannot know.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    /// The host's time for one invocation was nearly over.
+    #[error("not finished within {} s", .0.as_secs_f32())]
+    Deadline(Duration),
+    /// A bug; the process goes on.
+    #[error("the function panicked")]
+    Panic,
+    /// The host said something this program does not understand.
+    #[error("the invocation cannot be decoded: {0}")]
+    Undecodable(#[from] DecodeError),
+    /// The request of the host did not arrive whole.
+    #[error("the invocation did not arrive whole: {0}")]
+    Incomplete(String),
+    /// The message is too large to be kept together with the reason.
+    #[error(
+        "rejected as {0}, but too large for the quarantine queue: the host will move the message to the poison queue"
+    )]
+    TooLargeForQuarantine(&'static str),
+}
+
+impl Cause {
+    /// The cause in a few ASCII words.
+    const fn phrase(&self) -> &'static str {
+        match self {
+            Self::Ledger(ledger::Error::Storage(error)) => storage::Error::phrase(error),
+            Self::Ledger(ledger::Error::UnknownSchema(_)) => "The record of this order has an unknown schema version",
+            Self::Deadline(_) => "Not finished in time",
+            Self::Panic => "The function panicked",
+            Self::Undecodable(_) => "The invocation cannot be decoded",
+            Self::Incomplete(_) => "The invocation did not arrive whole",
+            Self::TooLargeForQuarantine(_) => "Rejected but too large for the quarantine queue",
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Success<'a> {
+    outputs: Outputs,
+    logs: &'a [String],
+    return_value: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Outputs {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quarantine: Option<String>,
+}
+
+/// The invocation succeeded: the host prints `logs`, writes the outputs and takes the message off its queue.
+#[must_use]
+pub fn success(answer: &Answer, logs: &[String]) -> HttpResponse {
+    let quarantine = answer.quarantine.as_ref().map(|message| BASE64_STANDARD.encode(message));
+    HttpResponse::Ok().json(Success { outputs: Outputs { quarantine }, logs, return_value: answer.receipt.as_deref() })
+}
+
+/// The invocation failed: the host delivers again what triggered it.
+#[must_use]
+pub fn failure(cause: &Cause) -> HttpResponse {
+    HttpResponse::InternalServerError().reason(cause.phrase()).json(serde_json::json!({ "error": cause.to_string() }))
+}
+
+/// Nothing is served at this method and path.
+#[must_use]
+pub fn not_found() -> HttpResponse {
+    HttpResponse::NotFound().reason("No such function").json(
+        serde_json::json!({ "error": "only POST /queue_with_idempotency and POST /scheduled_with_retry are served" }),
+    )
+}
+
+/// The process accepts invocations.
+#[must_use]
+pub fn ready() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain").body("ready\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::body::{MessageBody, to_bytes};
+
+    async fn json(response: HttpResponse) -> serde_json::Value {
+        assert_eq!(response.headers().get("content-type").unwrap(), "application/json");
+        let body = to_bytes(response.into_body().boxed()).await.unwrap_or_default();
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_success_has_the_shape_the_host_reads() {
+        let answer = Answer { receipt: Some(r#"{"id":"order-123"}"#.to_owned()), quarantine: None };
+        let response = success(&answer, &["one".to_owned(), "two".to_owned()]);
+        assert_eq!(response.status(), 200);
+        assert_eq!(
+            json(response).await,
+            serde_json::json!({ "Outputs": {}, "Logs": ["one", "two"], "ReturnValue": r#"{"id":"order-123"}"# })
+        );
+    }
+
+    #[tokio::test]
+    async fn a_success_with_nothing_to_say_is_not_empty() {
+        let body = json(success(&Answer::default(), &[])).await;
+        assert_eq!(body, serde_json::json!({ "Outputs": {}, "Logs": [], "ReturnValue": null }));
+    }
+
+    #[tokio::test]
+    async fn a_quarantined_message_is_sent_as_base64_of_its_exact_bytes() {
+        let answer = Answer { receipt: None, quarantine: Some(r#"{"time":"2026-11-21T10:20:00Z"}"#.to_owned()) };
+        let output = json(success(&answer, &[])).await["Outputs"]["quarantine"].clone();
+        let bytes = BASE64_STANDARD.decode(output.as_str().unwrap()).unwrap();
+        assert_eq!(bytes, br#"{"time":"2026-11-21T10:20:00Z"}"#);
+    }
+
+    #[test]
+    fn a_failure_is_never_a_2xx_and_names_its_cause_in_the_reason_phrase() {
+        let storage = storage::Error::NotSent("connection refused".to_owned());
+        for (cause, phrase) in [
+            (Cause::Ledger(storage.into()), "Table storage cannot be reached"),
+            (Cause::Ledger(ledger::Error::UnknownSchema(2)), "The record of this order has an unknown schema version"),
+            (Cause::Deadline(Duration::from_secs(290)), "Not finished in time"),
+            (Cause::Panic, "The function panicked"),
+            (Cause::Undecodable(DecodeError::NoMessage), "The invocation cannot be decoded"),
+            (Cause::Incomplete(String::new()), "The invocation did not arrive whole"),
+            (Cause::TooLargeForQuarantine("conflict"), "Rejected but too large for the quarantine queue"),
+        ] {
+            let response = failure(&cause);
+            assert_eq!((response.status().as_u16(), response.head().reason()), (500, phrase));
+            assert!(phrase.is_ascii() && phrase.len() < 80);
+        }
+    }
+}

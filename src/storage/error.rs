@@ -1,0 +1,190 @@
+//! What can go wrong with a request, by what it means for the next one.
+//!
+//! The question after a failed write is never "did it fail?" but "may it have been applied?". Only two errors say no: the request
+//! was [not sent](Error::NotSent), or it was [refused](Error::Refused) with an answer that says so.
+
+use std::time::Duration;
+
+/// A request that did not succeed. No message holds a URL, a credential or stored content.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No connection: the service knows nothing of the request.
+    #[error("table storage cannot be reached: {0}")]
+    NotSent(String),
+    /// The answer did not come, or not whole: the request may have been applied.
+    #[error("table storage did not answer: {0}")]
+    Unanswered(String),
+    /// The answer is not one the service gives: the request may have been applied.
+    #[error("table storage gave an answer that cannot be understood: {0}")]
+    Garbled(String),
+    /// The service answered with an error.
+    #[error("table storage answered {status} {code}{}", operation.map_or_else(String::new, |index| format!(" to operation {index}")))]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Error code of the [Table service](https://learn.microsoft.com/rest/api/storageservices/table-service-error-codes),
+        /// empty when the answer has none.
+        code: String,
+        /// Which operation of a batch was refused, from 0.
+        operation: Option<usize>,
+        /// How long the service asked to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The request cannot be made with these settings.
+    #[error("the request to table storage cannot be made: {0}")]
+    Unsendable(String),
+}
+
+impl Error {
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NotSent(_) | Self::Unanswered(_) | Self::Garbled(_) => true,
+            Self::Refused { status: 408 | 429 | 500 | 502..=504, .. } => true,
+            Self::Refused { code, .. } => code == "TableBeingDeleted",
+            Self::Unsendable(_) => false,
+        }
+    }
+
+    /// Whether the request may have been applied all the same. A throttled one was not.
+    #[must_use]
+    pub const fn may_be_applied(&self) -> bool {
+        matches!(self, Self::Unanswered(_) | Self::Garbled(_) | Self::Refused { status: 408 | 500 | 502 | 504, .. })
+    }
+
+    /// Whether an insert met an entity of the same key.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { status: 409, code, .. } if !code.starts_with("Table"))
+    }
+
+    /// Whether the table to create was there before.
+    #[must_use]
+    pub fn is_table_present(&self) -> bool {
+        matches!(self, Self::Refused { status: 409, code, .. } if code == "TableAlreadyExists")
+    }
+
+    /// Whether the table is not there: a fact about the account, not about the row that was asked for.
+    #[must_use]
+    pub fn is_table_missing(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, code, .. } if code == "TableNotFound")
+    }
+
+    /// Whether the row that was asked for is not there.
+    #[must_use]
+    pub fn is_row_missing(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, code, .. } if code == "ResourceNotFound" || code == "EntityNotFound")
+    }
+
+    /// Whether the row is no longer what it was when its `ETag` was read.
+    #[must_use]
+    pub fn is_precondition_failed(&self) -> bool {
+        matches!(self, Self::Refused { status: 412, .. }) || self.is_row_missing()
+    }
+
+    /// How long the service asked to wait.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        if let Self::Refused { retry_after, .. } = self { *retry_after } else { None }
+    }
+
+    /// The cause in a few ASCII words, fit for an HTTP reason phrase.
+    #[must_use]
+    pub const fn phrase(&self) -> &'static str {
+        match self {
+            Self::NotSent(_) => "Table storage cannot be reached",
+            Self::Unanswered(_) => "Table storage did not answer",
+            Self::Garbled(_) => "Table storage gave an answer that cannot be understood",
+            Self::Refused { status: 401 | 403, .. } => "Table storage refused the credential",
+            Self::Refused { status: 429 | 503, .. } => "Table storage is throttling",
+            Self::Refused { .. } => "Table storage refused the request",
+            Self::Unsendable(_) => "The request to table storage cannot be made",
+        }
+    }
+}
+
+/// Carries the error through the pipeline of the client unchanged.
+impl From<Error> for azure_core::Error {
+    fn from(error: Error) -> Self {
+        Self::new(azure_core::error::ErrorKind::Other, error)
+    }
+}
+
+/// Takes the error out of the pipeline again. What the client itself found wrong with a successful answer says nothing
+/// about whether the request was applied; its text may hold stored content and is dropped.
+impl From<azure_core::Error> for Error {
+    fn from(error: azure_core::Error) -> Self {
+        use azure_core::error::ErrorKind;
+        match error.into_downcast::<Self>() {
+            Ok(error) => error,
+            Err(error) if *error.kind() == ErrorKind::Credential => {
+                Self::Unsendable("no authorization can be made with the credential in the settings".to_owned())
+            }
+            Err(error) => Self::Garbled(format!("{} error in the client", error.kind())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, code: &str) -> Error {
+        Error::Refused { status, code: code.to_owned(), operation: None, retry_after: None }
+    }
+
+    #[test]
+    fn what_passes_by_is_transient_and_what_does_not_is_not() {
+        for transient in [408, 429, 500, 502, 503, 504] {
+            assert!(refused(transient, "").is_transient(), "{transient}");
+        }
+        for permanent in [302, 400, 401, 403, 404, 409, 412, 413, 501, 507] {
+            assert!(!refused(permanent, "").is_transient(), "{permanent}");
+        }
+        assert!(refused(409, "TableBeingDeleted").is_transient());
+        assert!(!Error::Unsendable(String::new()).is_transient());
+    }
+
+    #[test]
+    fn only_an_unsent_or_a_refused_request_is_known_not_to_be_applied() {
+        assert!(!Error::NotSent(String::new()).may_be_applied());
+        for known in [400, 403, 404, 409, 412, 413, 429, 503] {
+            assert!(!refused(known, "").may_be_applied(), "{known}");
+        }
+        for unknown in [408, 500, 502, 504] {
+            assert!(refused(unknown, "").may_be_applied(), "{unknown}");
+        }
+        assert!(Error::Unanswered(String::new()).may_be_applied());
+        assert!(Error::Garbled(String::new()).may_be_applied());
+    }
+
+    #[test]
+    fn missing_row_and_missing_table_are_told_apart() {
+        assert!(refused(404, "TableNotFound").is_table_missing());
+        assert!(!refused(404, "TableNotFound").is_row_missing());
+        assert!(refused(404, "ResourceNotFound").is_row_missing());
+        assert!(!refused(404, "").is_row_missing(), "an unknown 404 must not be taken for an absent record");
+    }
+
+    #[test]
+    fn a_409_about_the_table_is_no_409_about_the_row() {
+        assert!(refused(409, "EntityAlreadyExists").is_conflict());
+        assert!(refused(409, "").is_conflict());
+        assert!(!refused(409, "TableBeingDeleted").is_conflict());
+        assert!(!refused(409, "TableAlreadyExists").is_conflict());
+    }
+
+    #[test]
+    fn the_pipeline_carries_an_error_unchanged() {
+        let error = refused(409, "EntityAlreadyExists");
+        assert_eq!(Error::from(azure_core::Error::from(error.clone())), error);
+    }
+
+    #[test]
+    fn phrases_are_ascii_and_fit_a_status_line() {
+        for error in [Error::NotSent(String::new()), refused(403, ""), refused(503, ""), refused(400, "")] {
+            assert!(error.phrase().is_ascii() && error.phrase().len() < 80 && !error.phrase().contains(['\r', '\n']));
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Azure Table Storage, through a client that by itself cannot be trusted with it.
+//!
+//! `azure_data_tables` 0.21 builds and signs the requests. Everything between it and the network is ours, because by itself it
+//! reports a failed entity group transaction as a success, waits for ever, opens a connection per request, repeats writes that
+//! may have been applied, and prints credentials at debug level:
+//!
+//! - [`account`]: from settings to an endpoint and a credential;
+//! - [`connection`]: one pooled connection per process, with time-outs, which tells *not sent* from *maybe applied*;
+//! - [`transport`]: makes requests strict and answers honest, over a connection or over a simulated service;
+//! - [`batch`]: the multipart form of an entity group transaction and of its answer;
+//! - [`table`]: the four requests this project makes. There is no upsert among them, and no unconditional write.
+
+pub mod account;
+pub mod batch;
+pub mod connection;
+pub mod error;
+pub mod table;
+pub mod transport;
+
+pub use account::Account;
+pub use connection::Connection;
+pub use error::Error;
+pub use table::{RowTag, Table};

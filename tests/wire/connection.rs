@@ -1,0 +1,154 @@
+//! The pooled connection over real sockets: time limits, reuse, and what is known after a failure.
+
+use azure_core::{HttpClient, Method, Request, Url};
+use handler::storage::{
+    Error,
+    connection::{Connection, TimeLimits},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+/// What a server does with each request.
+#[derive(Clone, Copy)]
+enum Behaviour {
+    Answer(&'static str),
+    AnswerAndHangUp(&'static str),
+    NeverAnswer,
+}
+
+/// A server for one test; counts its connections.
+async fn server(behaviour: Behaviour) -> (Url, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let connections = Arc::<AtomicUsize>::default();
+    let counter = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            counter.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(serve(socket, behaviour));
+        }
+    });
+    (url, connections)
+}
+
+async fn serve(mut socket: TcpStream, behaviour: Behaviour) {
+    let mut request = [0; 4096];
+    while socket.read(&mut request).await.is_ok_and(|read| read > 0) {
+        match behaviour {
+            Behaviour::Answer(answer) => socket.write_all(answer.as_bytes()).await.unwrap(),
+            Behaviour::AnswerAndHangUp(answer) => return socket.write_all(answer.as_bytes()).await.unwrap(),
+            Behaviour::NeverAnswer => {}
+        }
+    }
+}
+
+fn impatient() -> Connection {
+    let request = Duration::from_millis(300);
+    Connection::with_limits(true, TimeLimits { connect: request, request, idle: Duration::from_secs(4) })
+}
+
+fn patient() -> Connection {
+    Connection::new(true)
+}
+
+async fn get(connection: &Connection, url: &Url) -> Result<(u16, String), Error> {
+    let response = connection.execute_request(&Request::new(url.clone(), Method::Get)).await?;
+    let (status, _, body) = response.deconstruct();
+    Ok((status.into(), body.collect_string().await?))
+}
+
+#[tokio::test]
+async fn one_connection_serves_many_requests() {
+    let (url, connections) = server(Behaviour::Answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")).await;
+    let connection = patient();
+    for _ in 0..20 {
+        assert_eq!(get(&connection, &url).await, Ok((200, "ok".to_owned())));
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_known_not_to_be_applied() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    drop(listener);
+    let error = get(&patient(), &url).await.unwrap_err();
+    assert!(matches!(error, Error::NotSent(_)), "{error:?}");
+    assert!(!error.may_be_applied());
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_not_waited_for() {
+    let (url, _) = server(Behaviour::NeverAnswer).await;
+    let error = get(&impatient(), &url).await.unwrap_err();
+    assert_eq!(error, Error::Unanswered("time limit reached".to_owned()));
+}
+
+#[tokio::test]
+async fn a_body_that_stops_half_way_is_no_answer() {
+    for behaviour in [
+        Behaviour::Answer("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"),
+        Behaviour::AnswerAndHangUp("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"),
+        Behaviour::AnswerAndHangUp("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"),
+    ] {
+        let (url, _) = server(behaviour).await;
+        let error = get(&impatient(), &url).await.unwrap_err();
+        assert!(matches!(error, Error::Unanswered(_)), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_closed_without_an_answer_may_have_been_applied() {
+    let (url, _) = server(Behaviour::AnswerAndHangUp("")).await;
+    let error = get(&patient(), &url).await.unwrap_err();
+    assert!(error.may_be_applied() && error.is_transient(), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_http_may_have_been_applied() {
+    let (url, _) = server(Behaviour::AnswerAndHangUp("220 smtp.example.com ESMTP\r\n")).await;
+    let error = get(&patient(), &url).await.unwrap_err();
+    assert!(error.may_be_applied() && error.is_transient(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_status_that_no_specification_knows_is_an_error_and_no_panic() {
+    let (url, _) = server(Behaviour::Answer("HTTP/1.1 599 Strange\r\ncontent-length: 0\r\n\r\n")).await;
+    let error = get(&patient(), &url).await.unwrap_err();
+    assert_eq!(error, Error::Garbled("status 599".to_owned()));
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_cut_off() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        assert!(socket.read(&mut [0; 4096]).await.unwrap() > 0);
+        socket.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await.unwrap();
+        while socket.write_all(&[b'x'; 65_536]).await.is_ok() {}
+    });
+    let error = get(&patient(), &url).await.unwrap_err();
+    assert!(matches!(&error, Error::Garbled(text) if text.starts_with("more than")), "{error:?}");
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed_and_errors_hold_no_url() {
+    let (url, connections) =
+        server(Behaviour::Answer("HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n")).await;
+    assert_eq!(get(&patient(), &url).await, Ok((302, String::new())));
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+
+    let unreachable: Url = "http://127.0.0.1:1/account?sig=s3cret".parse().unwrap();
+    let error = get(&patient(), &unreachable).await.unwrap_err().to_string();
+    assert!(!error.contains("s3cret") && !error.contains("account"), "{error}");
+}

@@ -1,0 +1,301 @@
+//! The commit protocol, step by step: what is asked of the service after each answer, and what is concluded.
+
+use crate::{
+    azure,
+    scripted::{Script, Step},
+};
+use handler::{
+    attempt::Attempt,
+    idempotency::{Fingerprint, Key, Ledger, Operation, Outcome, ledger::Error},
+    json::Object,
+};
+use std::{sync::Arc, time::Duration};
+use time::macros::datetime;
+use tokio::time::Instant;
+
+fn attempt() -> Attempt {
+    Attempt {
+        invocation_id: "5b0c1f4e".to_owned(),
+        now: datetime!(2026-11-21 10:20:00 UTC),
+        deadline: Instant::now() + Duration::from_secs(290),
+        random: fastrand::Rng::with_seed(1),
+    }
+}
+
+fn ledger(script: &Arc<Script>) -> Ledger {
+    Ledger::new(script.table(), time::Duration::days(30))
+}
+
+async fn commit_content(script: &Arc<Script>, content: &str) -> Result<Outcome, Error> {
+    let key = Key::new("orders", "order-123");
+    let fingerprint = Fingerprint::new(&Object::parse(content).unwrap(), "id");
+    let operation = Operation { key: &key, fingerprint: &fingerprint, receipt: "my receipt" };
+    ledger(script).commit(&operation, &attempt()).await
+}
+
+async fn commit(script: &Arc<Script>) -> Result<Outcome, Error> {
+    commit_content(script, r#"{"id":"order-123","amount":42}"#).await
+}
+
+fn committed() -> Step {
+    azure::batch(&[azure::inserted()]).into()
+}
+
+fn exists() -> Step {
+    azure::batch(&[azure::refused_operation("409 Conflict", 0, "EntityAlreadyExists")]).into()
+}
+
+fn no_table() -> Step {
+    azure::batch(&[azure::refused_operation("404 Not Found", 0, "TableNotFound")]).into()
+}
+
+fn absent() -> Step {
+    azure::refused(404, "ResourceNotFound").into()
+}
+
+fn throttled() -> Step {
+    azure::refused(503, "ServerBusy").into()
+}
+
+fn table_created() -> Step {
+    azure::entity(&serde_json::json!({
+        "odata.type": "shop.Tables",
+        "odata.id": "https://shop.table.core.windows.net/Tables('idempotency')",
+        "odata.editLink": "Tables('idempotency')",
+        "TableName": "idempotency",
+    }))
+    .into()
+}
+
+fn stored(content: &str, commit_id: &str, schema: i32) -> Step {
+    let fingerprint = Fingerprint::new(&Object::parse(content).unwrap(), "id");
+    azure::entity(&serde_json::json!({
+        "schema": schema, "fingerprint": fingerprint.as_str(), "receipt": "first receipt", "commit_id": commit_id,
+    }))
+    .into()
+}
+
+/// The commit ids that were sent.
+fn commit_ids(script: &Script) -> Vec<String> {
+    let batches = script.received().into_iter().filter(|request| request.url.ends_with("$batch"));
+    batches.map(|batch| batch.entities()[0]["commit_id"].as_str().unwrap().to_owned()).collect()
+}
+
+const SAME: &str = r#"{"amount":42.0,"id":"order-123"}"#;
+const OTHER: &str = r#"{"id":"order-123","amount":43}"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_new_operation_costs_one_request() {
+    let script = Script::new([committed()]);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+    assert_eq!(script.kinds(), ["batch"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_duplicate_costs_two_requests_and_gets_the_first_receipt() {
+    let script = Script::new([exists(), stored(SAME, "another attempt", 1)]);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Duplicate("first receipt".to_owned()));
+    assert_eq!(script.kinds(), ["batch", "get"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_content_under_the_same_id_is_a_conflict() {
+    let script = Script::new([exists(), stored(OTHER, "another attempt", 1)]);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Conflict);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_reply_is_looked_at_and_the_own_write_recognised() {
+    let script = Script::new([Step::Lost, Step::LastInserted]);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+    assert_eq!(script.kinds(), ["batch", "get"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_reply_of_a_write_that_was_not_applied_leads_to_another_insert() {
+    let script = Script::new([Step::Lost, absent(), committed()]);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+    assert_eq!(script.kinds(), ["batch", "get", "batch"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_applied_late_is_recognised_by_its_commit_id() {
+    let script = Script::new([Step::Lost, absent(), exists(), Step::LastInserted]);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+    let ids: Vec<_> = commit_ids(&script);
+    assert_eq!(ids.len(), 2);
+    assert_eq!(ids[0], ids[1], "one commit id for all requests of one commit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_lost_to_another_workers_commit_is_a_duplicate() {
+    let script = Script::new([Step::Lost, stored(SAME, "another attempt", 1)]);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Duplicate("first receipt".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_attempt_has_a_commit_id_of_its_own() {
+    let (first, second) = (Script::new([committed()]), Script::new([committed()]));
+    for (script, seed) in [(&first, 1), (&second, 2)] {
+        let key = Key::new("orders", "order-123");
+        let fingerprint = Fingerprint::new(&Object::parse(SAME).unwrap(), "id");
+        let operation = Operation { key: &key, fingerprint: &fingerprint, receipt: "" };
+        let attempt = Attempt { random: fastrand::Rng::with_seed(seed), ..attempt() };
+        ledger(script).commit(&operation, &attempt).await.unwrap();
+    }
+    assert_ne!(commit_ids(&first), commit_ids(&second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_does_not_say_what_happened_is_looked_at() {
+    let empty_202 = azure::batch(&[]);
+    for unclear in [empty_202, azure::refused(500, "OperationTimedOut"), azure::refused(504, "")] {
+        let script = Script::new([unclear.into(), Step::LastInserted]);
+        assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_not_applied_is_repeated_without_looking() {
+    for refused in [Step::NotSent, throttled(), azure::refused(429, "").into()] {
+        let script = Script::new([refused, committed()]);
+        assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+        assert_eq!(script.kinds(), ["batch", "batch"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_table_is_created_once_and_the_insert_repeated_at_once() {
+    let start = Instant::now();
+    let script = Script::new([no_table(), table_created(), committed()]);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+    assert_eq!(script.kinds(), ["batch", "create", "batch"]);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_another_worker_created_meanwhile_is_used() {
+    let script = Script::new([no_table(), azure::refused(409, "TableAlreadyExists").into(), committed()]);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_is_being_deleted_is_waited_for() {
+    let being_deleted = || azure::refused(409, "TableBeingDeleted").into();
+    let script = Script::new([no_table(), being_deleted(), no_table(), table_created(), committed()]);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_purged_between_refusal_and_look_leads_to_another_insert() {
+    let script = Script::new([exists(), absent(), committed()]);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn repetitions_are_bounded_and_end_in_a_failure() {
+    for step in [Step::NotSent, throttled(), Step::Answer(azure::refused(500, "InternalError"))] {
+        let script = Script::new(std::iter::repeat_n(step, 100));
+        assert!(matches!(commit(&script).await, Err(Error::Storage(_))));
+        assert!((7..=14).contains(&script.kinds().len()), "{}", script.kinds().len());
+    }
+    let flicker = [exists(), absent()].into_iter().cycle().take(100);
+    let script = Script::new(flicker);
+    assert!(matches!(commit(&script).await, Err(Error::Storage(error)) if error.is_conflict()));
+    assert_eq!(script.kinds().len(), 14);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_pass_is_not_repeated() {
+    for refused in [azure::refused(403, "AuthenticationFailed"), azure::refused(400, "PropertyValueTooLarge")] {
+        let script = Script::new([refused.into()]);
+        assert!(matches!(commit(&script).await, Err(Error::Storage(error)) if !error.is_transient()));
+        assert_eq!(script.kinds(), ["batch"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_asks_for_more_time_than_there_is_ends_the_attempt_at_once() {
+    let start = Instant::now();
+    let script = Script::new([azure::refused(503, "ServerBusy").header("retry-after", "600").into()]);
+    assert!(commit(&script).await.is_err());
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_of_an_unknown_version_stops_the_attempt() {
+    let script = Script::new([exists(), stored(SAME, "another attempt", 2)]);
+    assert!(matches!(commit(&script).await, Err(Error::UnknownSchema(2))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_cannot_be_read_is_not_taken_for_an_absent_one() {
+    let unreadable = || azure::entity(&serde_json::json!({ "schema": 1 })).into();
+    let steps = [exists(), unreadable()].into_iter().cycle().take(100);
+    let script = Script::new(steps);
+    assert!(commit(&script).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_record_says_when_it_expires() {
+    let script = Script::new([committed()]);
+    commit(&script).await.unwrap();
+    let record = &script.received()[0].entities()[0];
+    assert_eq!(record["committed_at"], "2026-11-21T10:20:00.0000000Z");
+    assert_eq!(record["expires_at"], "2026-12-21T10:20:00.0000000Z");
+    assert_eq!(record["receipt"], "my receipt");
+}
+
+fn page(rows: &[&str]) -> Step {
+    let row = |row: &&str| serde_json::json!({ "RowKey": row, "odata.etag": format!("W/\"{row}\"") });
+    azure::entity(&serde_json::json!({ "value": rows.iter().map(row).collect::<Vec<_>>() })).into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn purging_asks_for_the_expired_records_of_one_bucket_and_deletes_them_as_seen() {
+    let script =
+        Script::new([page(&["record~1", "record~2"]), azure::batch(&[azure::inserted(), azure::inserted()]).into()]);
+    assert_eq!(ledger(&script).purge(&attempt()).await.unwrap(), 2);
+    let query = percent_decoded(&script.received()[0].url);
+    // 2026-11-21T10:20Z is tick 5984188 of five minutes: 5984188 mod 64 = 60 = 0x3c.
+    for part in
+        ["PartitionKey eq 'bucket~3c'", "RowKey ge 'record~'", "expires_at lt datetime'2026-11-21T10:20:00.0000000Z'"]
+    {
+        assert!(query.contains(part), "{query}");
+    }
+    assert!(script.received()[1].body.contains("if-match: W/\"record~1\""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn purging_without_a_table_or_without_expired_records_does_nothing() {
+    for answer in [Step::Answer(azure::refused(404, "TableNotFound")), page(&[])] {
+        let script = Script::new([answer]);
+        assert_eq!(ledger(&script).purge(&attempt()).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn purging_looks_again_when_somebody_else_purged_the_same_record() {
+    for code in [("404 Not Found", "ResourceNotFound"), ("412 Precondition Failed", "UpdateConditionNotSatisfied")] {
+        let gone = azure::batch(&[azure::refused_operation(code.0, 0, code.1)]);
+        let script = Script::new([page(&["record~1"]), gone.into(), page(&[])]);
+        assert_eq!(ledger(&script).purge(&attempt()).await.unwrap(), 0);
+        assert_eq!(script.kinds(), ["query", "batch", "query"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn purging_is_impatient() {
+    let script = Script::new(std::iter::repeat_n(Step::NotSent, 100));
+    assert!(ledger(&script).purge(&attempt()).await.is_err());
+    assert_eq!(script.kinds().len(), 3);
+}
+
+fn percent_decoded(url: &str) -> String {
+    azure_core::Url::parse(url)
+        .unwrap()
+        .query_pairs()
+        .map(|(_, value)| value.into_owned())
+        .collect::<Vec<_>>()
+        .join("&")
+}

@@ -1,0 +1,149 @@
+//! A service that gives prepared answers, in order, and remembers what it was asked.
+
+use crate::azure;
+use async_trait::async_trait;
+use azure_core::{
+    Body, HttpClient, Request, Response, StatusCode,
+    headers::{HeaderName, Headers},
+};
+use handler::storage::{Account, Error, Table};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+/// What happens to one request.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    /// It is answered.
+    Answer(Answer),
+    /// It is answered with the entity that the last batch inserted.
+    LastInserted,
+    /// No connection.
+    NotSent,
+    /// It may have been applied; no answer comes.
+    Lost,
+}
+
+/// An answer, byte for byte.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Answer {
+    pub(crate) fn new(status: u16, body: &str) -> Self {
+        Self { status, headers: Vec::new(), body: body.to_owned() }
+    }
+
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn without_headers(mut self, keep: &[&str]) -> Self {
+        self.headers.retain(|(name, _)| keep.contains(&name.as_str()));
+        self
+    }
+
+    pub(crate) fn with_body(mut self, change: impl FnOnce(&str) -> String) -> Self {
+        self.body = change(&self.body);
+        self
+    }
+}
+
+impl From<Answer> for Step {
+    fn from(answer: Answer) -> Self {
+        Self::Answer(answer)
+    }
+}
+
+/// A request as it was received.
+#[derive(Debug, Clone)]
+pub(crate) struct Received {
+    pub(crate) method: String,
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Received {
+    /// The entities that a batch inserts.
+    pub(crate) fn entities(&self) -> Vec<serde_json::Value> {
+        self.body.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Script {
+    steps: Mutex<VecDeque<Step>>,
+    received: Mutex<Vec<Received>>,
+}
+
+impl Script {
+    pub(crate) fn new(steps: impl IntoIterator<Item = Step>) -> Arc<Self> {
+        Arc::new(Self { steps: Mutex::new(steps.into_iter().collect()), received: Mutex::default() })
+    }
+
+    /// The table `idempotency` of an account `shop`, served by this script.
+    pub(crate) fn table(self: &Arc<Self>) -> Table {
+        let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
+        Table::new(&account, "idempotency", self.clone())
+    }
+
+    pub(crate) fn received(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
+    }
+
+    /// The first entity of the last batch.
+    fn last_inserted(&self) -> serde_json::Value {
+        let received = self.received();
+        let batch = received.iter().rfind(|request| request.url.ends_with("/$batch")).unwrap();
+        batch.entities().remove(0)
+    }
+
+    /// The requests in short: `batch`, `get`, `query`, `create`.
+    pub(crate) fn kinds(&self) -> Vec<&'static str> {
+        let kind = |request: &Received| match (request.method.as_str(), request.url.as_str()) {
+            ("POST", url) if url.ends_with("/$batch") => "batch",
+            ("POST", url) if url.ends_with("/Tables") => "create",
+            ("GET", url) if url.contains("(PartitionKey=") => "get",
+            ("GET", url) if url.contains("()?") => "query",
+            _ => "other",
+        };
+        self.received().iter().map(kind).collect()
+    }
+}
+
+#[async_trait]
+impl HttpClient for Script {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
+        let Body::Bytes(body) = request.body() else { panic!("only plain bodies are sent") };
+        self.received.lock().unwrap().push(Received {
+            method: request.method().as_ref().to_owned(),
+            url: request.url().to_string(),
+            headers: request.headers().iter().map(|(n, v)| (n.as_str().to_owned(), v.as_str().to_owned())).collect(),
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        });
+        let step = self.steps.lock().unwrap().pop_front();
+        match step.expect("one request more than the script has steps") {
+            Step::NotSent => Err(Error::NotSent("connection refused".to_owned()).into()),
+            Step::Lost => Err(Error::Unanswered("time limit reached".to_owned()).into()),
+            Step::LastInserted => azure::entity(&self.last_inserted()).into_response(),
+            Step::Answer(answer) => answer.into_response(),
+        }
+    }
+}
+
+impl Answer {
+    fn into_response(self) -> azure_core::Result<Response> {
+        let mut headers = Headers::new();
+        for (name, value) in self.headers {
+            headers.insert(HeaderName::from(name), value);
+        }
+        let body = futures::stream::once(async { Ok(self.body.into()) });
+        Ok(Response::new(StatusCode::try_from(self.status).unwrap(), headers, Box::pin(body)))
+    }
+}
