@@ -1,0 +1,139 @@
+//! One effect per id: at the same instant, from two processes, and across every point at which a handler can be killed.
+
+use crate::app::{App, LIMIT, QUEUE, TABLE, text};
+use dev::{Fault, proxy::Kind};
+use std::time::Duration;
+
+const ORDER: &str = r#"{"id":"order-123","amount":42}"#;
+const RECEIPT: &str = r#"{"id":"order-123","status":"accepted","amount":42}"#;
+
+#[tokio::test]
+async fn two_deliveries_at_the_same_instant_are_one_commit_and_one_duplicate() {
+    let app = App::start().await;
+    for round in 0..20 {
+        let message = format!(r#"{{"id":"order-{round}","amount":42}}"#);
+        let answers = app.host.deliver_twice(QUEUE, &message).await.unwrap();
+        let mut logs: Vec<_> = answers.iter().map(|answer| answer.logs[0].split(' ').next().unwrap()).collect();
+        logs.sort_unstable();
+        assert_eq!(logs, ["Duplicate", "Processing"], "round {round}");
+        assert_eq!(answers[0].return_value, answers[1].return_value, "round {round}");
+    }
+    assert_eq!(app.rows().await.len(), 20);
+}
+
+#[tokio::test]
+async fn two_orders_with_one_id_at_the_same_instant_are_one_commit_and_one_conflict() {
+    let app = App::start().await;
+    let (first, second) = tokio::join!(
+        app.host.deliver(QUEUE, r#"{"id":"order-123","amount":42}"#),
+        app.host.deliver(QUEUE, r#"{"id":"order-123","amount":43}"#)
+    );
+    let committed =
+        [first.unwrap(), second.unwrap()].into_iter().filter(|answer| answer.return_value.is_some()).count();
+    assert_eq!((committed, app.rows().await.len()), (1, 1));
+    assert_eq!(app.quarantined().await.len(), 1);
+}
+
+#[tokio::test]
+async fn two_instances_share_a_hundred_orders_sent_three_times_each() {
+    let app = App::start().await;
+    let other = app.second_instance().await;
+    let orders: Vec<_> = (0..100).map(|n| format!(r#"{{"id":"order-{n:03}","amount":{n}}}"#)).collect();
+    for _ in 0..3 {
+        for order in &orders {
+            app.account.put("orders", order).await.unwrap();
+        }
+    }
+    app.host.poll_now();
+    app.drain().await;
+    other.drain(&app.account, "orders", LIMIT).await.unwrap();
+
+    let expected: Vec<_> =
+        (0..100).map(|n| format!(r#"{{"id":"order-{n:03}","status":"accepted","amount":{n}}}"#)).collect();
+    assert_eq!(app.receipts().await, expected);
+    let processed = |host: &dev::LocalHost| {
+        host.lines().iter().filter(|line| line.text.contains("Processing idempotent message")).count()
+    };
+    assert_eq!(processed(&app.host) + processed(&other), 100, "each order took effect in one process, once");
+    assert!(app.quarantined().await.is_empty() && app.poisoned().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_commit_whose_reply_was_lost_is_recognised_as_the_own_one() {
+    let app = App::start().await;
+    app.send(r#"{"id":"warm-up"}"#).await;
+    app.tables.forget();
+    app.tables.fail_next(1, Kind::Batch, Fault::DropReply);
+    let invocation = app.send(ORDER).await;
+    assert_eq!(invocation.return_value, Some(RECEIPT.into()));
+    assert!(invocation.logs[0].starts_with("Processing "), "it is this delivery's own commit: {invocation:?}");
+    assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::GetEntity]);
+    assert_eq!(app.rows().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_commit_request_that_was_lost_is_sent_again() {
+    let app = App::start().await;
+    app.send(r#"{"id":"warm-up"}"#).await;
+    app.tables.forget();
+    app.tables.fail_next(1, Kind::Batch, Fault::DropRequest);
+    let invocation = app.send(ORDER).await;
+    assert_eq!(invocation.return_value, Some(RECEIPT.into()));
+    assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::GetEntity, Kind::Batch]);
+    assert_eq!(app.rows().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_handler_killed_before_its_commit_leaves_nothing_and_the_redelivery_commits() {
+    let app = App::start().await;
+    app.send(r#"{"id":"warm-up"}"#).await;
+    kill_at_the_next_batch(&app, Fault::Hang).await;
+    assert_eq!(app.rows().await.len(), 1, "only the warm-up");
+    app.tables.lift();
+    app.drain().await;
+    assert_eq!(app.receipts().await, [RECEIPT, r#"{"id":"warm-up","status":"accepted"}"#]);
+    assert_eq!(app.lines_with("Processing idempotent message id=order-123").len(), 1);
+}
+
+#[tokio::test]
+async fn a_handler_killed_after_its_commit_answers_the_redelivery_with_the_same_receipt() {
+    let app = App::start().await;
+    app.send(r#"{"id":"warm-up"}"#).await;
+    kill_at_the_next_batch(&app, Fault::HangReply).await;
+    let committed = app.rows().await;
+    assert_eq!(committed.len(), 2, "committed, and nobody knows");
+    app.tables.lift();
+    app.drain().await;
+    assert_eq!(app.rows().await, committed);
+    assert_eq!(app.lines_with("Duplicate message detected; skipping id=order-123").len(), 1);
+    assert!(app.lines_with("Processing idempotent message id=order-123").is_empty());
+}
+
+/// Sends the order, waits until its commit is under way and stays there, and kills the handler.
+async fn kill_at_the_next_batch(app: &App, fault: Fault) {
+    app.tables.forget();
+    app.tables.fail_next(1, Kind::Batch, fault);
+    let handler = app.host.worker_pid();
+    app.account.put("orders", ORDER).await.unwrap();
+    app.host.poll_now();
+    while !app.tables.kinds().contains(&Kind::Batch) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The service has answered the proxy when the record is there; when the request was held back it never will be.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    app.host.kill_worker().unwrap();
+    app.host.ready_again(handler).await.unwrap();
+    app.host.wait_for(|all| all.iter().any(|invocation| !invocation.succeeded), LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_that_comes_back_after_its_record_expired_but_before_the_purge_is_still_a_duplicate() {
+    let app = App::start().await;
+    app.send(ORDER).await;
+    let mut row = app.rows().await.remove(0);
+    row.insert("expires_at@odata.type".to_owned(), "Edm.DateTime".into());
+    row.insert("expires_at".to_owned(), "2020-01-01T00:00:00Z".into());
+    app.account.merge_row(TABLE, &row).await.unwrap();
+    assert!(app.send(ORDER).await.logs[0].starts_with("Duplicate"));
+    assert_eq!(text(&app.rows().await[0], "receipt"), RECEIPT);
+}
