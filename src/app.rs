@@ -14,6 +14,7 @@ use crate::{
         response::{self, Answer, Cause},
     },
     quarantine::{self, Rejection},
+    storage::Queue,
 };
 use actix_web::{
     HttpRequest, HttpResponse, HttpServer,
@@ -38,6 +39,8 @@ const DRAIN_SECONDS: u64 = 8;
 pub struct App {
     /// The committed operations.
     pub ledger: Ledger,
+    /// Where their events are published.
+    pub events: Queue,
     /// How long one invocation may take.
     pub invocation_limit: Duration,
 }
@@ -76,7 +79,7 @@ type Call = (HttpRequest, Payload, Data<App>);
 async fn queue(call: Call) -> HttpResponse {
     invoke("queue_with_idempotency", call, async |app, body, attempt| {
         let message = queue_message(&body)?;
-        match queue_with_idempotency::run(&app.ledger, &message, &attempt).await {
+        match queue_with_idempotency::run(&app.ledger, &app.events, &message, &attempt).await {
             Ok(receipt) => Ok(Answer { receipt: Some(receipt), quarantine: None }),
             Err(Failure::Reject(rejection)) => quarantine(&rejection, &message, &attempt),
             Err(Failure::Retry(cause)) => Err(cause.into()),
@@ -88,7 +91,7 @@ async fn queue(call: Call) -> HttpResponse {
 async fn timer(call: Call) -> HttpResponse {
     invoke("scheduled_with_retry", call, async |app, body, attempt| {
         let tick = timer_tick(&body)?;
-        scheduled_with_retry::run(&app.ledger, &tick, &attempt).await?;
+        scheduled_with_retry::run(&app.ledger, &app.events, &tick, &attempt).await?;
         Ok(Answer::default())
     })
     .await

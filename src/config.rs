@@ -7,6 +7,7 @@
 //! | `AzureWebJobsStorage` | needed | connection string of the storage account, the host's own |
 //! | `IDEMPOTENCY_TABLE` | `idempotency` | table of the records |
 //! | `IDEMPOTENCY_TTL_HOURS` | 720 (30 days) | how long an id is remembered |
+//! | `EVENTS_QUEUE` | `order-events` | queue of the events |
 //! | `RUST_LOG` | `warn,handler=info` | log levels, as `level` or `target=level,…` |
 //! | `AzureFunctionsJobHost__functionTimeout` | | overrides `functionTimeout` of `host.json`, as for the host |
 
@@ -14,10 +15,11 @@ use crate::storage::Account;
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use tracing_subscriber::filter::Targets;
 
-/// The names of our own that may be set; anything else that looks like one is a slip of the pen.
-const OWN_PREFIX: &str = "IDEMPOTENCY_";
+/// What looks like a name of our own and is none is a slip of the pen.
+const OWN_PREFIXES: [&str; 2] = ["IDEMPOTENCY_", "EVENTS_"];
 const TABLE: &str = "IDEMPOTENCY_TABLE";
 const TTL_HOURS: &str = "IDEMPOTENCY_TTL_HOURS";
+const EVENTS_QUEUE: &str = "EVENTS_QUEUE";
 
 /// A message lives at most seven days on a queue, and once more on the poison queue when it is put back from there: 30 days
 /// outlive both, and a person's holiday.
@@ -38,6 +40,8 @@ pub struct Config {
     pub account: Account,
     /// Name of the table.
     pub table: String,
+    /// Name of the queue of events.
+    pub events_queue: String,
     /// How long a record is kept.
     pub retention: time::Duration,
     /// How long one invocation may take: inside the host's own limit, at which it kills the process.
@@ -75,6 +79,7 @@ impl Config {
         let port = port(settings).map_err(&mut keep).ok();
         let account = account(settings).map_err(&mut keep).ok();
         let table = table(settings).map_err(&mut keep).ok();
+        let events_queue = events_queue(settings).map_err(&mut keep).ok();
         let retention = retention(settings).map_err(&mut keep).ok();
         let invocation_limit = invocation_limit(settings).map_err(&mut keep).ok();
         let log_levels = log_levels(settings).map_err(&mut keep).ok();
@@ -83,6 +88,7 @@ impl Config {
                 port: port?,
                 account: account?,
                 table: table?,
+                events_queue: events_queue?,
                 retention: retention?,
                 invocation_limit: invocation_limit?,
                 log_levels: log_levels?,
@@ -100,9 +106,10 @@ fn value<'a>(settings: &'a Settings, name: &str) -> Option<&'a str> {
 }
 
 fn unknown(settings: &Settings) -> Vec<String> {
-    let is_unknown = |name: &&String| name.starts_with(OWN_PREFIX) && ![TABLE, TTL_HOURS].contains(&name.as_str());
-    let names = settings.keys().filter(is_unknown);
-    names.map(|name| format!("{name} is not a setting; there are {TABLE} and {TTL_HOURS}")).collect()
+    let known = [TABLE, TTL_HOURS, EVENTS_QUEUE];
+    let is_own = |name: &str| OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let names = settings.keys().filter(|name| is_own(name) && !known.contains(&name.as_str()));
+    names.map(|name| format!("{name} is not a setting; there are {}", known.join(", "))).collect()
 }
 
 fn port(settings: &Settings) -> Result<u16, String> {
@@ -131,6 +138,23 @@ fn table(settings: &Settings) -> Result<String, String> {
         Ok(name.to_owned())
     } else {
         Err(format!("{TABLE} is {name:?}, but a table name has 3 to 63 letters and digits and begins with a letter"))
+    }
+}
+
+/// [Queue names](https://learn.microsoft.com/rest/api/storageservices/naming-queues-and-metadata#queue-names).
+fn events_queue(settings: &Settings) -> Result<String, String> {
+    let name = value(settings, EVENTS_QUEUE).unwrap_or("order-events");
+    let is_valid = (3..=63).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+        && !name.contains("--");
+    if is_valid {
+        Ok(name.to_owned())
+    } else {
+        Err(format!(
+            "{EVENTS_QUEUE} is {name:?}, but a queue name has 3 to 63 lower-case letters, digits and single hyphens between them"
+        ))
     }
 }
 
@@ -273,6 +297,9 @@ mod tests {
         }
         for bad in ["ab", "1orders", "or-ders", "Tables", &"t".repeat(64), "ördërs"] {
             check_fault(&[("IDEMPOTENCY_TABLE", bad)], "IDEMPOTENCY_TABLE");
+        }
+        for bad in ["ab", "Events", "-events", "events-", "order--events", "order_events", &"q".repeat(64)] {
+            check_fault(&[("EVENTS_QUEUE", bad)], "EVENTS_QUEUE");
         }
         let config =
             Config::from_settings(&settings(&[("IDEMPOTENCY_TTL_HOURS", "1"), ("IDEMPOTENCY_TABLE", "abc")])).unwrap();

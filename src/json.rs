@@ -113,6 +113,16 @@ impl<'a> Object<'a> {
     }
 }
 
+/// JSON text in which the two characters that XML cannot hold are escaped: queue messages travel in XML.
+#[must_use]
+pub fn xml_safe(json: String) -> String {
+    if json.contains(['\u{fffe}', '\u{ffff}']) {
+        json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
+    } else {
+        json
+    }
+}
+
 fn syntax(error: &serde_json::Error) -> InvalidJson {
     if error.is_eof() {
         InvalidJson::Truncated
@@ -355,6 +365,14 @@ mod tests {
         assert!(canonical(&nested(MAX_DEPTH)).is_ok());
         assert_eq!(canonical(&nested(MAX_DEPTH + 1)), Err(InvalidJson::TooDeep));
         assert_eq!(canonical(&nested(30_000)), Err(InvalidJson::TooDeep));
+    }
+
+    #[test]
+    fn characters_that_xml_cannot_hold_are_escaped_without_changing_the_content() {
+        let json = serde_json::json!({ "id": "a\u{fffe}b\u{ffff}c\u{1}" }).to_string();
+        let safe = xml_safe(json.clone());
+        assert_eq!(safe, r#"{"id":"a\ufffeb\uffffc\u0001"}"#);
+        assert_eq!(canonical(&safe), canonical(&json));
     }
 
     fn any_json() -> impl Strategy<Value = serde_json::Value> {

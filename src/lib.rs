@@ -5,8 +5,8 @@
 //! The Functions host takes a message off the queue `orders` and posts it here. [`app`] opens a span for it and reads the body;
 //! [`protocol::invocation`] finds the message text in it; [`functions::queue_with_idempotency`] turns the text into an
 //! [`json::Object`] and an [`order::Order`], lets [`order::decide`] compute what accepting it means, and hands that to the
-//! [`idempotency::Ledger`], which commits it in one entity group transaction or finds that it was committed before. The outcome
-//! goes back the same way: [`protocol::response`] encodes it, and the host takes the message off the queue, keeps it in quarantine,
+//! [`idempotency::Ledger`], which commits it in one entity group transaction or finds that it was committed before. Then the
+//! [`outbox`] publishes the events that were committed with it. The outcome goes back the same way: [`protocol::response`] encodes it, and the host takes the message off the queue, keeps it in quarantine,
 //! or delivers it again.
 //!
 //! To put your own domain in place of ours, change [`order`] and nothing else.
@@ -28,6 +28,7 @@ pub mod functions;
 pub mod idempotency;
 pub mod json;
 pub mod order;
+pub mod outbox;
 pub mod protocol;
 pub mod quarantine;
 pub mod retry;

@@ -7,7 +7,7 @@ use handler::{
     idempotency::Ledger,
     logging,
     stop::{self, Stop},
-    storage::{Connection, Table},
+    storage::{Connection, Queue, Table},
 };
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -43,8 +43,12 @@ fn run() -> anyhow::Result<Stop> {
 
 async fn serve(listener: TcpListener, config: &Config, parent: u32) -> anyhow::Result<Stop> {
     let connection = Arc::new(Connection::new(config.account.is_loopback()));
-    let table = Table::new(&config.account, &config.table, connection);
-    let app = App { ledger: Ledger::new(table, config.retention), invocation_limit: config.invocation_limit };
+    let table = Table::new(&config.account, &config.table, connection.clone());
+    let app = App {
+        ledger: Ledger::new(table, config.retention),
+        events: Queue::new(&config.account, &config.events_queue, connection),
+        invocation_limit: config.invocation_limit,
+    };
     let server = app::server(listener, app)?;
     let handle = server.handle();
     let server = tokio::spawn(server);

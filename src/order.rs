@@ -8,11 +8,15 @@
 
 use crate::{json::Object, quarantine::Rejection};
 use serde::{Deserialize, Serialize, de};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 /// Names this kind of operation in the idempotency key: the same id in another scope is another operation. Changing it
 /// makes every order unknown.
 pub const SCOPE: &str = "orders";
+
+/// Names the place where the events happened, as in
+/// [CloudEvents](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md#source-1).
+pub const SOURCE: &str = "/orders";
 
 /// The member that identifies the operation: the producer's business key, the same in every copy of the message.
 pub const ID: &str = "id";
@@ -143,10 +147,21 @@ fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: 
 }
 
 /// What accepting an order means, as data: nothing has happened yet.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Decision {
-    /// The answer to this order and to every duplicate of it: a JSON text of at most 32,768 UTF-16 units.
+    /// The answer to this order and to every duplicate of it, as JSON.
     pub receipt: String,
+    /// What the rest of the world is told, at least once each, after the order is committed and never before.
+    pub events: Vec<Event>,
+}
+
+/// Something that happened, for the queue of events.
+#[derive(Debug)]
+pub struct Event {
+    /// What kind of thing, as in [CloudEvents](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md#type).
+    pub kind: &'static str,
+    /// What is to be known about it.
+    pub data: Box<RawValue>,
 }
 
 /// Decides an order.
@@ -163,12 +178,19 @@ pub fn decide(order: &Order<'_>) -> Result<Decision, Rejection> {
         amount: Option<&'a Amount>,
     }
     let receipt = Receipt { id: order.id.as_str(), status: "accepted", amount: order.amount.as_ref() };
-    let receipt = serde_json::to_string(&receipt).map_err(|error| Rejection {
+    let receipt = to_raw_value(&receipt).map_err(|error| invalid(order, &error.to_string()))?;
+    let accepted = Event { kind: "order.accepted", data: receipt.clone() };
+    Ok(Decision { receipt: receipt.get().to_owned(), events: vec![accepted] })
+}
+
+/// The rejection of an order that has a usable id but cannot be accepted.
+#[must_use]
+pub fn invalid(order: &Order<'_>, detail: &str) -> Rejection {
+    Rejection {
         reason: INVALID_ORDER,
-        detail: format!("no receipt can be written: {error}"),
+        detail: detail.to_owned(),
         warning: format!("Invalid order; quarantining it. id={}", order.id),
-    })?;
-    Ok(Decision { receipt })
+    }
 }
 
 /// The members of a message that may be printed, as JSON; what is no scalar, or long, is left out as `…`.

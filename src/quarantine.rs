@@ -3,13 +3,9 @@
 //! The host's own way, five deliveries and then the poison queue, is for what may pass; a message that is wrong today is wrong
 //! tomorrow, and on the poison queue nobody could say why it is there.
 
-use crate::attempt::Attempt;
+use crate::{attempt::Attempt, json::xml_safe, storage::queue::MAX_MESSAGE};
 use serde::Serialize;
 use time::format_description::well_known::Rfc3339;
-
-/// The most one queue message can hold, in bytes:
-/// [64 KiB](https://learn.microsoft.com/azure/storage/queues/scalability-targets).
-pub const MAX_MESSAGE: usize = 65_536;
 
 /// Why a message is given up.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,7 +40,7 @@ pub fn envelope(rejection: &Rejection, message: &str, attempt: &Attempt) -> Opti
         time: attempt.now.format(&Rfc3339).unwrap_or_default(),
         message,
     };
-    serde_json::to_string(&envelope).ok().filter(|text| text.len() <= MAX_MESSAGE)
+    serde_json::to_string(&envelope).ok().map(xml_safe).filter(|text| text.len() <= MAX_MESSAGE)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! | message | outcome |
 //! |---|---|
-//! | new order | committed, answered with its receipt |
+//! | new order | committed, announced, answered with its receipt |
 //! | same id, same content | answered with the first receipt |
 //! | same id, other content | quarantined: `conflict` |
 //! | no JSON object | quarantined: `invalid_json` |
@@ -13,10 +13,12 @@
 use super::Failure;
 use crate::{
     attempt::Attempt,
-    idempotency::{Fingerprint, Key, Ledger, Operation, Outcome, record::MAX_TEXT},
+    idempotency::{Fingerprint, Key, Ledger, Operation, Outcome, record::check_size},
     json::Object,
     order::{self, Order},
+    outbox,
     quarantine::Rejection,
+    storage::Queue,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use std::borrow::Cow;
@@ -32,23 +34,27 @@ pub const CONFLICT: &str = "conflict";
 /// # Errors
 ///
 /// [`Failure::Reject`] when no delivery of this message can succeed, [`Failure::Retry`] when the next one may.
-pub async fn run(ledger: &Ledger, message: &str, attempt: &Attempt) -> Result<String, Failure> {
+pub async fn run(ledger: &Ledger, events: &Queue, message: &str, attempt: &Attempt) -> Result<String, Failure> {
     let text = json_text(message)?;
     let object = Object::parse(&text).map_err(|error| invalid_json(message, &error.to_string()))?;
     let order = Order::parse(&object)?;
     Span::current().record("order", display(&order.id));
-    let receipt = receipt(&order)?;
-
     let key = Key::new(order::SCOPE, order.id.as_str());
     let fingerprint = Fingerprint::new(&object, order::ID);
-    let operation = Operation { key: &key, fingerprint: &fingerprint, receipt: &receipt };
+    let decision = order::decide(&order)?;
+    let bodies = outbox::bodies(&decision.events, (order::SOURCE, order.id.as_str()), &key, attempt);
+    check_size(&decision.receipt, &bodies).map_err(|error| order::invalid(&order, &error.to_string()))?;
+
+    let operation = Operation { key: &key, fingerprint: &fingerprint, receipt: &decision.receipt, events: &bodies };
     match ledger.commit(&operation, attempt).await? {
-        Outcome::Committed => {
+        Outcome::Committed(pending) => {
             info!("Processing idempotent message id={} payload={}", order.id, order::logged(&object));
-            Ok(receipt)
+            outbox::publish(ledger, events, &pending, attempt).await;
+            Ok(decision.receipt)
         }
-        Outcome::Duplicate(receipt) => {
+        Outcome::Duplicate { receipt, pending } => {
             info!("Duplicate message detected; skipping id={}", order.id);
+            outbox::publish(ledger, events, &pending, attempt).await;
             Ok(receipt)
         }
         Outcome::Conflict => Err(conflict(&order).into()),
@@ -65,19 +71,6 @@ fn json_text(message: &str) -> Result<Cow<'_, str>, Rejection> {
         return Ok(Cow::Borrowed(trimmed));
     };
     String::from_utf8(bytes).map(Cow::Owned).map_err(|_| invalid_json(message, "base64 of something that is not UTF-8"))
-}
-
-/// Decides the order; what is decided must fit into the table *before* anything is committed.
-fn receipt(order: &Order<'_>) -> Result<String, Rejection> {
-    let receipt = order::decide(order)?.receipt;
-    if receipt.encode_utf16().count() > MAX_TEXT {
-        return Err(Rejection {
-            reason: order::INVALID_ORDER,
-            detail: format!("the receipt is longer than {MAX_TEXT} UTF-16 units, the most a table property can hold"),
-            warning: format!("Invalid order; quarantining it. id={}", order.id),
-        });
-    }
-    Ok(receipt)
 }
 
 fn invalid_json(message: &str, detail: &str) -> Rejection {
@@ -121,13 +114,5 @@ mod tests {
     fn text_that_only_looks_like_base64_is_judged_as_json_later() {
         check("hello world", Ok("hello world"));
         check("", Ok(""));
-    }
-
-    #[test]
-    fn a_receipt_that_does_not_fit_into_the_table_is_rejected_before_the_commit() {
-        let text = format!(r#"{{"id":"a","amount":{}}}"#, "1".repeat(40_000));
-        let object = Object::parse(&text).unwrap();
-        let order = Order::parse(&object).unwrap();
-        assert_eq!(receipt(&order).unwrap_err().reason, order::INVALID_ORDER);
     }
 }

@@ -1,12 +1,18 @@
-//! Timer trigger, every five minutes: purges what is past its retention.
+//! Timer trigger, every five minutes: publishes what a crash or an outage left unpublished, and purges what is past its
+//! retention.
 //!
-//! A transient failure fails the attempt, so that the host repeats the tick: three times, every five seconds, as `function.json`
-//! says. Nothing is remembered between attempts or ticks, and each may be repeated or cut off at any point.
+//! It does as much as it can, and fails the attempt if something is left that the next one may do, so that the host repeats the
+//! tick: three times, every five seconds, as `function.json` says. Nothing is remembered between attempts or ticks: what is done
+//! is no longer in the table, and what is in the table is to be done. Each may be repeated or cut off at any point, and two
+//! instances may do it at once.
 
 use crate::{
     attempt::Attempt,
     idempotency::{Ledger, ledger},
+    outbox,
+    storage::Queue,
 };
+use tokio::time::Instant;
 use tracing::info;
 
 /// What the timer trigger delivers.
@@ -25,12 +31,22 @@ pub struct TimerTick {
 /// # Errors
 ///
 /// Something is left to do that may succeed in the next attempt.
-pub async fn run(ledger: &Ledger, tick: &TimerTick, attempt: &Attempt) -> Result<(), ledger::Error> {
+pub async fn run(ledger: &Ledger, events: &Queue, tick: &TimerTick, attempt: &Attempt) -> Result<(), ledger::Error> {
     info!("Timer fired. past_due={}. This function retries up to 3 times every 5 seconds.", tick.past_due);
     if tick.retry_count > 0 {
         info!("Retry {} of {} of this tick.", tick.retry_count, tick.max_retry_count);
     }
-    let purged = ledger.purge(attempt).await?;
-    info!("Purged {purged} expired records.");
-    Ok(())
+    // A third of the time for each of the two, so that both end well before the host would end them.
+    let third = attempt.deadline.saturating_duration_since(Instant::now()) / 3;
+    let relayed = outbox::relay(ledger, events, attempt, Instant::now() + third).await;
+    let (purged, purge_error) = match ledger.purge(attempt, Instant::now() + third).await {
+        Ok(purged) => (purged, None),
+        Err(error) => (0, Some(error)),
+    };
+    let unfinished = relayed.unfinished.as_ref().map_or(0, |(buckets, _)| *buckets);
+    info!("Relayed {} events, purged {purged} expired records, {unfinished} buckets unfinished.", relayed.events);
+    match relayed.unfinished.map(|(_, error)| error).or(purge_error) {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }

@@ -47,6 +47,24 @@ impl Key {
     pub fn record_row_key(&self) -> String {
         format!("record~{}", self.hash)
     }
+
+    /// `RowKey` of the event `index` while it is not published.
+    #[must_use]
+    pub fn outbox_row_key(&self, index: usize) -> String {
+        format!("outbox~{}~{index}", self.hash)
+    }
+
+    /// The `RowKey`s of all events of this operation lie in this range, the end excluded.
+    #[must_use]
+    pub fn outbox_range(&self) -> (String, String) {
+        (format!("outbox~{}~", self.hash), format!("outbox~{}~~", self.hash))
+    }
+
+    /// Identifies the event `index` of this operation for ever, however often it is published.
+    #[must_use]
+    pub fn event_id(&self, index: usize) -> String {
+        format!("{}-{index}", self.hash)
+    }
 }
 
 /// `PartitionKey` of a bucket.

@@ -9,26 +9,34 @@
 use super::{
     Fingerprint, Key,
     key::{bucket_of_the_tick, partition_key},
-    record::{Lifetime, Record, StoredRecord, edm_date_time},
+    record::{Content, Lifetime, OutboxRow, Record, Row, StoredRecord, edm_date_time},
     verdict::{Verdict, verdict},
 };
 use crate::{
     attempt::Attempt,
     retry::{Backoff, Failed, until},
-    storage::{self, RowTag, Table},
+    storage::{self, RowTag, Table, table::Pages},
 };
 use futures::StreamExt;
-use std::time::Duration;
+use serde::Deserialize;
+use std::ops::Range;
+use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
+use tracing::warn;
 
-/// Deleting old records ends after this long, whatever is left: the next round through the buckets goes on.
-const PURGE_TIME: Duration = Duration::from_secs(60);
+/// An event younger than this is about to be published by the invocation that committed it.
+pub const GRACE: Duration = Duration::seconds(30);
+
+/// A duplicate looks for events left behind when its record is of this age: a crash brings the message back after the
+/// `visibilityTimeout`, or after ten minutes when the host itself is gone. Before, the first delivery may be at work; later, the timer
+/// has had its turn.
+const LEFT_BEHIND: Range<Duration> = GRACE..Duration::minutes(15);
 
 /// The records of all committed operations.
 #[derive(Debug)]
 pub struct Ledger {
     table: Table,
-    retention: time::Duration,
+    retention: Duration,
 }
 
 /// Why the ledger does not know, or did not do, what it was asked for.
@@ -51,23 +59,43 @@ pub struct Operation<'a> {
     pub fingerprint: &'a Fingerprint,
     /// What to answer when it is committed, to this delivery and to all later ones.
     pub receipt: &'a str,
+    /// The bodies of its events, to publish after the commit.
+    pub events: &'a [String],
 }
 
 /// How a commit ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The operation took effect now.
-    Committed,
-    /// It had taken effect before, with this receipt.
-    Duplicate(String),
+    /// The operation took effect now; these events are to be published.
+    Committed(Vec<Pending>),
+    /// It had taken effect before.
+    Duplicate {
+        /// What the first delivery was answered.
+        receipt: String,
+        /// What the first delivery left behind.
+        pending: Vec<Pending>,
+    },
     /// Another operation with the same id had taken effect before.
     Conflict,
+}
+
+/// A committed event that is not known to be published.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Pending {
+    /// Where it is stored.
+    #[serde(rename = "PartitionKey")]
+    pub partition_key: String,
+    /// As it was seen there.
+    #[serde(flatten)]
+    pub tag: RowTag,
+    /// What to publish.
+    pub body: String,
 }
 
 impl Ledger {
     /// A ledger in `table` that keeps records for `retention`.
     #[must_use]
-    pub const fn new(table: Table, retention: time::Duration) -> Self {
+    pub const fn new(table: Table, retention: Duration) -> Self {
         Self { table, retention }
     }
 
@@ -81,14 +109,13 @@ impl Ledger {
     pub async fn commit(&self, operation: &Operation<'_>, attempt: &Attempt) -> Result<Outcome, Error> {
         let mut random = attempt.random.clone();
         let commit_id = format!("{:032x}", random.u128(..));
-        let lifetime = Lifetime { committed_at: attempt.now, expires_at: attempt.now.saturating_add(self.retention) };
-        let content = (operation.fingerprint, operation.receipt);
-        let record = Record::new(operation.key, content, &commit_id, lifetime);
+        let rows = self.rows(operation, &commit_id, attempt.now);
         until(attempt.deadline, Backoff::PATIENT.pauses(random), async || {
-            match self.insert(operation.key, &record).await {
-                Ok(()) => Ok(Outcome::Committed),
+            match self.insert(operation.key, &rows).await {
+                Ok(etags) => Ok(Outcome::Committed(self.inserted(operation, etags).await)),
                 Err(error) if error.is_conflict() || error.may_be_applied() => {
-                    self.look(operation, &commit_id, error).await
+                    let verdict = self.look(operation, &commit_id).await?;
+                    self.conclude(operation, verdict, (error, attempt.now)).await
                 }
                 Err(error) => Err(failed(error)),
             }
@@ -96,9 +123,19 @@ impl Ledger {
         .await
     }
 
-    /// Inserts the record, into a new table when there is none yet.
-    async fn insert(&self, key: &Key, record: &Record<'_>) -> Result<(), storage::Error> {
-        let (partition_key, rows) = (key.partition_key(), std::slice::from_ref(record));
+    /// The entities of the transaction; the record comes first, so that a refusal is about it.
+    fn rows<'a>(&self, operation: &'a Operation<'_>, commit_id: &'a str, now: OffsetDateTime) -> Vec<Row<'a>> {
+        let &Operation { key, fingerprint, receipt, events } = operation;
+        let lifetime = Lifetime { committed_at: now, expires_at: now.saturating_add(self.retention) };
+        let content = Content { fingerprint, receipt, events: events.len() };
+        let record = Row::Record(Record::new(key, content, commit_id, lifetime));
+        let event = |(index, body): (usize, &'a String)| Row::Outbox(OutboxRow::new(key, (index, body), now));
+        std::iter::once(record).chain(events.iter().enumerate().map(event)).collect()
+    }
+
+    /// Inserts the rows, into a new table when there is none yet.
+    async fn insert(&self, key: &Key, rows: &[Row<'_>]) -> Result<Vec<Option<String>>, storage::Error> {
+        let partition_key = key.partition_key();
         match self.table.insert_all(&partition_key, rows).await {
             Err(error) if error.is_table_missing() => {
                 self.table.create().await?;
@@ -108,73 +145,144 @@ impl Ledger {
         }
     }
 
-    /// Reads what is stored for an operation whose insert ended with `refusal`: refused, or without an answer.
-    async fn look(
-        &self,
-        operation: &Operation<'_>,
-        commit_id: &str,
-        refusal: storage::Error,
-    ) -> Result<Outcome, Failed<Error>> {
+    /// The events just inserted, as they were inserted: the answer has their `ETag`s, after that of the record.
+    async fn inserted(&self, operation: &Operation<'_>, etags: Vec<Option<String>>) -> Vec<Pending> {
+        let &Operation { key, events, .. } = operation;
+        let pending = etags.into_iter().skip(1).zip(events).enumerate().map(|(index, (etag, body))| {
+            let tag = RowTag { row_key: key.outbox_row_key(index), etag: etag? };
+            Some(Pending { partition_key: key.partition_key(), tag, body: body.clone() })
+        });
+        match pending.collect::<Option<Vec<_>>>() {
+            Some(pending) => pending,
+            None => self.left_behind(key).await,
+        }
+    }
+
+    /// Reads what is stored for an operation whose insert was refused or not answered.
+    async fn look(&self, operation: &Operation<'_>, commit_id: &str) -> Result<Verdict, Failed<Error>> {
         let (partition_key, row_key) = (operation.key.partition_key(), operation.key.record_row_key());
         let stored = match self.table.get::<StoredRecord>(&partition_key, &row_key).await {
             Err(error) if error.is_table_missing() => None,
             result => result.map_err(failed)?,
         };
-        match verdict(stored, commit_id, operation.fingerprint) {
-            Verdict::Committed => Ok(Outcome::Committed),
-            Verdict::Duplicate(receipt) => Ok(Outcome::Duplicate(receipt)),
+        Ok(verdict(stored, commit_id, operation.fingerprint))
+    }
+
+    /// What the verdict means for an insert that ended with `refusal`.
+    async fn conclude(
+        &self,
+        operation: &Operation<'_>,
+        verdict: Verdict,
+        (refusal, now): (storage::Error, OffsetDateTime),
+    ) -> Result<Outcome, Failed<Error>> {
+        match verdict {
+            Verdict::Committed if operation.events.is_empty() => Ok(Outcome::Committed(Vec::new())),
+            Verdict::Committed => Ok(Outcome::Committed(self.left_behind(operation.key).await)),
+            Verdict::Duplicate(record) => {
+                let looks = record.events > 0 && LEFT_BEHIND.contains(&(now - record.committed_at));
+                let pending = if looks { self.left_behind(operation.key).await } else { Vec::new() };
+                Ok(Outcome::Duplicate { receipt: record.receipt, pending })
+            }
             Verdict::Conflict => Ok(Outcome::Conflict),
             Verdict::NotApplied => Err(Failed::Transient { retry_after: refusal.retry_after(), cause: refusal.into() }),
             Verdict::UnknownSchema(version) => Err(Failed::Permanent(Error::UnknownSchema(version))),
         }
     }
 
-    /// Deletes the records of this tick's bucket that are past their retention, and says how many.
+    /// The events of one operation that are not published. The operation stands whether or not they can be read.
+    async fn left_behind(&self, key: &Key) -> Vec<Pending> {
+        let (start, end) = key.outbox_range();
+        let range = format!("PartitionKey eq '{}' and RowKey ge '{start}' and RowKey lt '{end}'", key.partition_key());
+        match self.pages_of_events(range).next().await {
+            Some(Ok(pending)) => pending,
+            None => Vec::new(),
+            Some(Err(error)) => {
+                warn!("The events of this order are left to the timer: {error}");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The events of a bucket that were committed before `now` less [`GRACE`], page by page.
+    pub fn pending(&self, bucket: u8, now: OffsetDateTime) -> Pages<'_, Pending> {
+        let (partition_key, before) = (partition_key(bucket), edm_date_time(now - GRACE));
+        self.pages_of_events(format!(
+            "PartitionKey eq '{partition_key}' and RowKey ge 'outbox~' and RowKey lt 'outbox~~' and created_at lt datetime'{before}'"
+        ))
+    }
+
+    fn pages_of_events(&self, filter: String) -> Pages<'_, Pending> {
+        self.table.query(filter, "PartitionKey,RowKey,body")
+    }
+
+    /// Takes `events` of one partition, which are published, out of the outbox. Whoever else published them may have done so
+    /// already.
+    ///
+    /// # Errors
+    ///
+    /// Some may be left, to be published again under the same id.
+    pub async fn published(&self, events: &[Pending]) -> Result<(), storage::Error> {
+        let Some(Pending { partition_key, .. }) = events.first() else { return Ok(()) };
+        let tags: Vec<_> = events.iter().map(|event| &event.tag).collect();
+        match self.table.delete_all(partition_key, &tags).await {
+            Err(error) if error.is_precondition_failed() => {
+                for tag in tags {
+                    self.table.delete_all(partition_key, &[tag]).await.or_else(ignore_gone)?;
+                }
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Deletes the records of this tick's bucket that are past their retention, and says how many. What is left when the time
+    /// is up is left to the next round through the buckets.
     ///
     /// # Errors
     ///
     /// Some may be left; the host repeats the tick.
-    pub async fn purge(&self, attempt: &Attempt) -> Result<usize, Error> {
+    pub async fn purge(&self, attempt: &Attempt, stop: Instant) -> Result<usize, storage::Error> {
         let partition_key = partition_key(bucket_of_the_tick(attempt.now));
         let filter = format!(
             "PartitionKey eq '{partition_key}' and RowKey ge 'record~' and RowKey lt 'record~~' and expires_at lt datetime'{}'",
             edm_date_time(attempt.now)
         );
-        let pauses = Backoff::IMPATIENT.pauses(attempt.random.clone());
         let mut purged = 0;
-        until(attempt.deadline, pauses, async || {
-            self.purge_pages(&partition_key, &filter, &mut purged).await.map_err(failed)
-        })
-        .await?;
+        let mut pages = self.table.query::<RowTag>(filter, "RowKey");
+        while let Some(page) = pages.next().await {
+            let page = match page {
+                Err(error) if error.is_table_missing() => break,
+                page => page?,
+            };
+            purged += self.delete_expired(&partition_key, &page).await?;
+            if Instant::now() >= stop {
+                break;
+            }
+        }
         Ok(purged)
     }
 
-    async fn purge_pages(&self, partition_key: &str, filter: &str, purged: &mut usize) -> Result<(), storage::Error> {
-        let stop = Instant::now() + PURGE_TIME;
-        let mut pages = self.table.row_tags(filter);
-        while let Some(page) = pages.next().await {
-            match page {
-                Err(error) if error.is_table_missing() => return Ok(()),
-                page => *purged += self.delete(partition_key, &page?).await?,
-            }
-            if Instant::now() >= stop {
-                return Ok(());
-            }
+    /// Deletes records as they were seen. One that is gone was purged by another instance.
+    async fn delete_expired(&self, partition_key: &str, page: &[RowTag]) -> Result<usize, storage::Error> {
+        let tags: Vec<_> = page.iter().collect();
+        if tags.is_empty() {
+            return Ok(0);
         }
-        Ok(())
-    }
-
-    async fn delete(&self, partition_key: &str, rows: &[RowTag]) -> Result<usize, storage::Error> {
-        if !rows.is_empty() {
-            self.table.delete_all(partition_key, rows).await?;
-        }
-        Ok(rows.len())
+        self.table
+            .delete_all(partition_key, &tags)
+            .await
+            .map(|()| tags.len())
+            .or_else(|error| ignore_gone(error).map(|()| 0))
     }
 }
 
-/// Another attempt helps when the storage recovers, and when a row that was to be deleted is gone already.
+fn ignore_gone(error: storage::Error) -> Result<(), storage::Error> {
+    if error.is_precondition_failed() { Ok(()) } else { Err(error) }
+}
+
+/// Another attempt helps when the storage recovers.
 fn failed(error: storage::Error) -> Failed<Error> {
-    if error.is_transient() || error.is_precondition_failed() {
+    if error.is_transient() {
         Failed::Transient { retry_after: error.retry_after(), cause: error.into() }
     } else {
         Failed::Permanent(error.into())

@@ -1,10 +1,11 @@
-//! The record of a committed operation, as it is stored and as it is read back.
+//! What is stored of a committed operation: its record, and its events until they are published.
 //!
-//! One entity, inserted once and never changed: [types and limits](https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model).
+//! Entities that are inserted once and never changed: [types and limits](https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model).
 //! The schema version lets a later program read what an earlier one wrote; a version this program does not know stops the
 //! invocation instead of guessing.
 
 use super::{Fingerprint, Key};
+use crate::storage::{batch::MAX_OPERATIONS, queue::MAX_MESSAGE};
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, macros::format_description};
 
@@ -13,6 +14,101 @@ pub const SCHEMA: i32 = 1;
 
 /// The longest text one property can hold, in UTF-16 units: 64 KiB.
 pub const MAX_TEXT: usize = 32_768;
+
+/// The most events of one operation: a transaction has at most 100 entities, and one is the record.
+pub const MAX_EVENTS: usize = MAX_OPERATIONS - 1;
+
+/// The most all texts of one operation can have, in bytes. A transaction has at most 4 MiB; in it every text is escaped once more,
+/// which doubles it at worst, and every entity has half a kilobyte around it.
+pub const MAX_TEXTS: usize = 2 * 1024 * 1024 - 64 * 1024;
+
+/// What is committed does not fit into the table or the queue.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TooLarge {
+    /// The receipt.
+    #[error("the receipt has {0} UTF-16 units, more than the {MAX_TEXT} of a table property")]
+    Receipt(usize),
+    /// One event, in the table.
+    #[error("event {0} has {1} UTF-16 units, more than the {MAX_TEXT} of a table property")]
+    Event(usize, usize),
+    /// One event, on the queue.
+    #[error("event {0} has {1} bytes, more than the {MAX_MESSAGE} of a queue message")]
+    Message(usize, usize),
+    /// The number of events.
+    #[error("there are {0} events, more than the {MAX_EVENTS} of an entity group transaction beside the record")]
+    Events(usize),
+    /// All together.
+    #[error(
+        "receipt and events have {0} bytes, more than the {MAX_TEXTS} that surely fit into an entity group transaction"
+    )]
+    Transaction(usize),
+}
+
+/// Checks that a `receipt` and the bodies of its `events` can be committed and published.
+///
+/// # Errors
+///
+/// The limit that is broken.
+pub fn check_size(receipt: &str, events: &[String]) -> Result<(), TooLarge> {
+    let units = |text: &str| text.encode_utf16().count();
+    if units(receipt) > MAX_TEXT {
+        return Err(TooLarge::Receipt(units(receipt)));
+    }
+    if events.len() > MAX_EVENTS {
+        return Err(TooLarge::Events(events.len()));
+    }
+    for (index, event) in events.iter().enumerate() {
+        if units(event) > MAX_TEXT {
+            return Err(TooLarge::Event(index, units(event)));
+        }
+        if event.len() > MAX_MESSAGE {
+            return Err(TooLarge::Message(index, event.len()));
+        }
+    }
+    let bytes = receipt.len() + events.iter().map(String::len).sum::<usize>();
+    if bytes > MAX_TEXTS { Err(TooLarge::Transaction(bytes)) } else { Ok(()) }
+}
+
+/// An entity of the transaction that commits an operation.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Row<'a> {
+    /// The first one: when it exists, nothing is inserted.
+    Record(Record<'a>),
+    /// One for each event.
+    Outbox(OutboxRow<'a>),
+}
+
+/// An event to publish.
+#[derive(Debug, Serialize)]
+pub struct OutboxRow<'a> {
+    #[serde(rename = "PartitionKey")]
+    partition_key: String,
+    #[serde(rename = "RowKey")]
+    row_key: String,
+    schema: i32,
+    event_id: String,
+    body: &'a str,
+    #[serde(rename = "created_at@odata.type")]
+    created_at_type: &'static str,
+    created_at: String,
+}
+
+impl<'a> OutboxRow<'a> {
+    /// The event `index` of the operation `key`.
+    #[must_use]
+    pub fn new(key: &Key, (index, body): (usize, &'a str), created_at: OffsetDateTime) -> Self {
+        Self {
+            partition_key: key.partition_key(),
+            row_key: key.outbox_row_key(index),
+            schema: SCHEMA,
+            event_id: key.event_id(index),
+            body,
+            created_at_type: "Edm.DateTime",
+            created_at: edm_date_time(created_at),
+        }
+    }
+}
 
 /// A record to insert.
 #[derive(Debug, Serialize)]
@@ -25,6 +121,7 @@ pub struct Record<'a> {
     fingerprint: &'a str,
     receipt: &'a str,
     commit_id: &'a str,
+    events: usize,
     #[serde(rename = "committed_at@odata.type")]
     committed_at_type: &'static str,
     committed_at: String,
@@ -42,22 +139,29 @@ pub struct Lifetime {
     pub expires_at: OffsetDateTime,
 }
 
+/// What an operation leaves behind.
+#[derive(Debug, Clone, Copy)]
+pub struct Content<'a> {
+    /// What its message says.
+    pub fingerprint: &'a Fingerprint,
+    /// What it is answered.
+    pub receipt: &'a str,
+    /// How many events it has.
+    pub events: usize,
+}
+
 impl<'a> Record<'a> {
     /// The record of the operation `key`, which `commit_id` tries to commit.
     #[must_use]
-    pub fn new(
-        key: &Key,
-        (fingerprint, receipt): (&'a Fingerprint, &'a str),
-        commit_id: &'a str,
-        lifetime: Lifetime,
-    ) -> Self {
+    pub fn new(key: &Key, content: Content<'a>, commit_id: &'a str, lifetime: Lifetime) -> Self {
         Self {
             partition_key: key.partition_key(),
             row_key: key.record_row_key(),
             schema: SCHEMA,
-            fingerprint: fingerprint.as_str(),
-            receipt,
+            fingerprint: content.fingerprint.as_str(),
+            receipt: content.receipt,
             commit_id,
+            events: content.events,
             committed_at_type: "Edm.DateTime",
             committed_at: edm_date_time(lifetime.committed_at),
             expires_at_type: "Edm.DateTime",
@@ -77,6 +181,12 @@ pub struct StoredRecord {
     pub receipt: String,
     /// Which attempt committed it.
     pub commit_id: String,
+    /// How many events it has.
+    #[serde(default)]
+    pub events: usize,
+    /// When it was committed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub committed_at: OffsetDateTime,
 }
 
 /// A time as Table Storage writes it: [ISO 8601 in UTC](https://learn.microsoft.com/rest/api/storageservices/formatting-datetime-values).
@@ -101,7 +211,8 @@ mod tests {
             committed_at: datetime!(2026-11-21 10:20:00.5 +02:00),
             expires_at: datetime!(2026-12-21 08:20:00.5 UTC),
         };
-        let record = Record::new(&key, (&fingerprint, r#"{"id":"order-123"}"#), "c0ffee", lifetime);
+        let content = Content { fingerprint: &fingerprint, receipt: r#"{"id":"order-123"}"#, events: 1 };
+        let record = Row::Record(Record::new(&key, content, "c0ffee", lifetime));
         assert_eq!(
             serde_json::to_value(&record).unwrap(),
             serde_json::json!({
@@ -111,6 +222,7 @@ mod tests {
                 "fingerprint": fingerprint.as_str(),
                 "receipt": r#"{"id":"order-123"}"#,
                 "commit_id": "c0ffee",
+                "events": 1,
                 "committed_at@odata.type": "Edm.DateTime",
                 "committed_at": "2026-11-21T08:20:00.5000000Z",
                 "expires_at@odata.type": "Edm.DateTime",
@@ -120,11 +232,47 @@ mod tests {
     }
 
     #[test]
+    fn an_event_is_stored_under_a_key_and_an_id_of_its_own() {
+        let key = Key::new("orders", "order-123");
+        let row = Row::Outbox(OutboxRow::new(&key, (3, "{}"), datetime!(2026-11-21 08:20 UTC)));
+        let hash = key.record_row_key().replace("record~", "");
+        assert_eq!(
+            serde_json::to_value(&row).unwrap(),
+            serde_json::json!({
+                "PartitionKey": key.partition_key(),
+                "RowKey": format!("outbox~{hash}~3"),
+                "schema": 1,
+                "event_id": format!("{hash}-3"),
+                "body": "{}",
+                "created_at@odata.type": "Edm.DateTime",
+                "created_at": "2026-11-21T08:20:00.0000000Z",
+            })
+        );
+        let (start, end) = key.outbox_range();
+        assert!((start.as_str()..end.as_str()).contains(&format!("outbox~{hash}~99").as_str()));
+        assert!(!(start.as_str()..end.as_str()).contains(&format!("outbox~{hash}0~0").as_str()));
+    }
+
+    #[test]
     fn a_stored_record_reads_back_whatever_was_added_to_it() {
         let stored: StoredRecord = serde_json::from_str(
-            r#"{"odata.etag":"W/\"1\"","schema":1,"fingerprint":"f","receipt":"r","commit_id":"c","note":"later"}"#,
+            r#"{"odata.etag":"W/\"1\"","schema":1,"fingerprint":"f","receipt":"r","commit_id":"c","note":"later",
+                "committed_at@odata.type":"Edm.DateTime","committed_at":"2026-11-21T08:20:00.1234567Z"}"#,
         )
         .unwrap();
-        assert_eq!((stored.schema, stored.fingerprint.as_str()), (1, "f"));
+        assert_eq!((stored.schema, stored.fingerprint.as_str(), stored.events), (1, "f", 0));
+        assert_eq!(stored.committed_at, datetime!(2026-11-21 08:20:00.1234567 UTC));
+    }
+
+    #[test]
+    fn everything_is_measured_one_over_its_limit() {
+        let text = |length| "x".repeat(length);
+        assert_eq!(check_size(&text(MAX_TEXT), &[text(MAX_TEXT)]), Ok(()));
+        assert_eq!(check_size(&text(MAX_TEXT + 1), &[]), Err(TooLarge::Receipt(MAX_TEXT + 1)));
+        assert_eq!(check_size("", &[text(1), text(MAX_TEXT + 1)]), Err(TooLarge::Event(1, MAX_TEXT + 1)));
+        assert_eq!(check_size("", &["€".repeat(22_000)]), Err(TooLarge::Message(0, 66_000)));
+        assert_eq!(check_size("", &vec![text(1); MAX_EVENTS]), Ok(()));
+        assert_eq!(check_size("", &vec![text(1); MAX_EVENTS + 1]), Err(TooLarge::Events(MAX_EVENTS + 1)));
+        assert_eq!(check_size("", &vec![text(32_000); 70]), Err(TooLarge::Transaction(2_240_000)));
     }
 }

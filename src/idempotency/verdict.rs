@@ -23,8 +23,8 @@ pub enum Verdict {
     NotApplied,
     /// This attempt's own write.
     Committed,
-    /// The operation was committed before, with this receipt.
-    Duplicate(String),
+    /// The operation was committed before.
+    Duplicate(StoredRecord),
     /// Another operation was committed under the same id.
     Conflict,
     /// Written by a program that knows more than this one.
@@ -38,7 +38,7 @@ pub fn verdict(stored: Option<StoredRecord>, commit_id: &str, fingerprint: &Fing
         None => Verdict::NotApplied,
         Some(record) if record.schema != SCHEMA => Verdict::UnknownSchema(record.schema),
         Some(record) if record.commit_id == commit_id => Verdict::Committed,
-        Some(record) if record.fingerprint == fingerprint.as_str() => Verdict::Duplicate(record.receipt),
+        Some(record) if record.fingerprint == fingerprint.as_str() => Verdict::Duplicate(record),
         Some(_) => Verdict::Conflict,
     }
 }
@@ -58,6 +58,8 @@ mod tests {
             fingerprint: fingerprint.as_str().to_owned(),
             receipt: "the first receipt".to_owned(),
             commit_id: "first".to_owned(),
+            events: 1,
+            committed_at: time::macros::datetime!(2026-11-21 10:20 UTC),
         }
     }
 
@@ -75,10 +77,7 @@ mod tests {
     #[test]
     fn the_same_content_is_a_duplicate_and_gets_the_stored_receipt() {
         let content = fingerprint(r#"{"amount":42}"#);
-        assert_eq!(
-            verdict(Some(stored(&content)), "mine", &content),
-            Verdict::Duplicate("the first receipt".to_owned())
-        );
+        assert_eq!(verdict(Some(stored(&content)), "mine", &content), Verdict::Duplicate(stored(&content)));
     }
 
     #[test]

@@ -143,7 +143,7 @@ mod tests {
     fn a_failure_is_never_a_2xx_and_names_its_cause_in_the_reason_phrase() {
         let storage = storage::Error::NotSent("connection refused".to_owned());
         for (cause, phrase) in [
-            (Cause::Ledger(storage.into()), "Table storage cannot be reached"),
+            (Cause::Ledger(storage.into()), "Storage cannot be reached"),
             (Cause::Ledger(ledger::Error::UnknownSchema(2)), "The record of this order has an unknown schema version"),
             (Cause::Deadline(Duration::from_secs(290)), "Not finished in time"),
             (Cause::Panic, "The function panicked"),

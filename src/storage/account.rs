@@ -15,11 +15,12 @@ use std::fmt;
 const EMULATOR: (&str, &str) =
     ("devstoreaccount1", "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==");
 
-/// Where the tables of a storage account are, and what opens them.
+/// Where the services of a storage account are, and what opens them.
 #[derive(Clone)]
 pub struct Account {
     name: String,
     table_endpoint: Url,
+    queue_endpoint: Url,
     credential: StorageCredentials,
 }
 
@@ -30,6 +31,7 @@ impl fmt::Debug for Account {
             .debug_struct("Account")
             .field("name", &self.name)
             .field("table_endpoint", &self.table_endpoint.as_str())
+            .field("queue_endpoint", &self.queue_endpoint.as_str())
             .finish_non_exhaustive()
     }
 }
@@ -66,24 +68,25 @@ impl Account {
             return Self::emulator(settings.get("DevelopmentStorageProxyUri"));
         }
         let name = settings.get("AccountName");
-        let table_endpoint = match settings.get("TableEndpoint") {
-            Some(endpoint) => endpoint_url(endpoint, "TableEndpoint")?,
-            None => default_endpoint(&settings, name.ok_or(InvalidConnection::Missing("AccountName"))?)?,
-        };
         let credential = credential(&settings, name)?;
-        Ok(Self { name: name.unwrap_or_default().to_owned(), table_endpoint, credential })
+        let table_endpoint = endpoint(&settings, ("TableEndpoint", "table"), name)?;
+        let queue_endpoint = endpoint(&settings, ("QueueEndpoint", "queue"), name)?;
+        Ok(Self { name: name.unwrap_or_default().to_owned(), table_endpoint, queue_endpoint, credential })
     }
 
     /// The emulator on this machine, or on the one that `proxy` names.
     fn emulator(proxy: Option<&str>) -> Result<Self, InvalidConnection> {
-        let mut endpoint = endpoint_url(proxy.unwrap_or("http://127.0.0.1"), "DevelopmentStorageProxyUri")?;
+        const PROXY: &str = "DevelopmentStorageProxyUri";
         let (name, key) = EMULATOR;
-        endpoint
-            .set_port(Some(10_002))
-            .map_err(|()| InvalidConnection::InvalidEndpoint("DevelopmentStorageProxyUri"))?;
-        endpoint.set_path(name);
+        let base = endpoint_url(proxy.unwrap_or("http://127.0.0.1"), PROXY)?;
+        let at = |port| {
+            let mut endpoint = base.clone();
+            endpoint.set_path(name);
+            endpoint.set_port(Some(port)).map_err(|()| InvalidConnection::InvalidEndpoint(PROXY))?;
+            Ok(endpoint)
+        };
         let credential = StorageCredentials::access_key(name, key.to_owned());
-        Ok(Self { name: name.to_owned(), table_endpoint: endpoint, credential })
+        Ok(Self { name: name.to_owned(), table_endpoint: at(10_002)?, queue_endpoint: at(10_001)?, credential })
     }
 
     /// Whether the account is on this machine, where no proxy may come between.
@@ -96,10 +99,14 @@ impl Account {
         }
     }
 
-    pub(super) fn location(&self) -> CloudLocation {
+    pub(super) fn tables(&self) -> CloudLocation {
         // A slash at the end would become an empty path segment in every request.
         let uri = self.table_endpoint.as_str().trim_end_matches('/').to_owned();
         CloudLocation::Custom { account: self.name.clone(), uri }
+    }
+
+    pub(super) const fn queues(&self) -> &Url {
+        &self.queue_endpoint
     }
 
     pub(super) fn credential(&self) -> StorageCredentials {
@@ -121,10 +128,22 @@ fn credential(settings: &Pairs<'_>, name: Option<&str>) -> Result<StorageCredent
     StorageCredentials::sas_token(signature).map_err(|_| InvalidConnection::InvalidSignature)
 }
 
-fn default_endpoint(settings: &Pairs<'_>, name: &str) -> Result<Url, InvalidConnection> {
+/// The endpoint of a service, given by its setting or made of the account's name and the suffix of its cloud.
+fn endpoint(
+    settings: &Pairs<'_>,
+    (setting, service): (&'static str, &str),
+    name: Option<&str>,
+) -> Result<Url, InvalidConnection> {
+    if let Some(endpoint) = settings.get(setting) {
+        return endpoint_url(endpoint, setting);
+    }
+    let name = name.ok_or(InvalidConnection::Missing(setting))?;
     let protocol = settings.get("DefaultEndpointsProtocol").unwrap_or("https");
     let suffix = settings.get("EndpointSuffix").unwrap_or("core.windows.net");
-    endpoint_url(&format!("{protocol}://{name}.table.{suffix}"), "the endpoint made of AccountName and EndpointSuffix")
+    endpoint_url(
+        &format!("{protocol}://{name}.{service}.{suffix}"),
+        "the endpoint made of AccountName and EndpointSuffix",
+    )
 }
 
 fn endpoint_url(text: &str, name: &'static str) -> Result<Url, InvalidConnection> {
@@ -157,49 +176,54 @@ mod tests {
 
     const KEY: &str = "a2V5";
 
-    fn endpoint(connection: &str) -> Result<String, InvalidConnection> {
+    fn endpoints(connection: &str) -> Result<(String, String), InvalidConnection> {
         let account = Account::from_connection_string(connection)?;
-        let CloudLocation::Custom { account, uri } = account.location() else { panic!("always a custom location") };
-        Ok(format!("{account} at {uri}"))
+        let CloudLocation::Custom { account: name, uri } = account.tables() else { panic!("always a custom location") };
+        assert_eq!(name, account.name);
+        Ok((uri, account.queues().as_str().trim_end_matches('/').to_owned()))
     }
 
     #[test]
-    fn connection_strings_lead_to_their_table_endpoint() {
-        for (connection, expected) in [
-            ("UseDevelopmentStorage=true", "devstoreaccount1 at http://127.0.0.1:10002/devstoreaccount1"),
-            ("usedevelopmentstorage=TRUE;", "devstoreaccount1 at http://127.0.0.1:10002/devstoreaccount1"),
+    fn connection_strings_lead_to_their_endpoints() {
+        let china = format!("accountname=shop;accountkey={KEY};EndpointSuffix=core.chinacloudapi.cn;Unknown=1");
+        let emulated = format!(
+            "AccountName=test001;AccountKey={KEY};TableEndpoint=http://127.0.0.1:1/test001/;QueueEndpoint=http://127.0.0.1:2/test001"
+        );
+        for (connection, tables, queues) in [
             (
-                "UseDevelopmentStorage=true;DevelopmentStorageProxyUri=http://azurite",
-                "devstoreaccount1 at http://azurite:10002/devstoreaccount1",
+                "UseDevelopmentStorage=true",
+                "http://127.0.0.1:10002/devstoreaccount1",
+                "http://127.0.0.1:10001/devstoreaccount1",
+            ),
+            (
+                "usedevelopmentstorage=TRUE;DevelopmentStorageProxyUri=http://azurite",
+                "http://azurite:10002/devstoreaccount1",
+                "http://azurite:10001/devstoreaccount1",
             ),
             (
                 &format!(
                     "DefaultEndpointsProtocol=https;AccountName=shop;AccountKey={KEY};EndpointSuffix=core.windows.net"
                 ),
-                "shop at https://shop.table.core.windows.net",
+                "https://shop.table.core.windows.net",
+                "https://shop.queue.core.windows.net",
             ),
-            (&format!("AccountName=shop;AccountKey={KEY}"), "shop at https://shop.table.core.windows.net"),
+            (&china, "https://shop.table.core.chinacloudapi.cn", "https://shop.queue.core.chinacloudapi.cn"),
+            (&emulated, "http://127.0.0.1:1/test001", "http://127.0.0.1:2/test001"),
             (
-                &format!("accountname=shop;accountkey={KEY};EndpointSuffix=core.chinacloudapi.cn;Unknown=1"),
-                "shop at https://shop.table.core.chinacloudapi.cn",
-            ),
-            (
-                &format!("AccountName=test001;AccountKey={KEY};TableEndpoint=http://127.0.0.1:21002/test001/"),
-                "test001 at http://127.0.0.1:21002/test001",
-            ),
-            (
-                "TableEndpoint=https://shop.table.core.windows.net/;SharedAccessSignature=sv=2022-11-02&ss=t&sig=c2ln%3D",
-                " at https://shop.table.core.windows.net",
+                "TableEndpoint=https://t.example/;QueueEndpoint=https://q.example/;SharedAccessSignature=sv=2022-11-02&sig=c2ln%3D",
+                "https://t.example",
+                "https://q.example",
             ),
         ] {
-            assert_eq!(endpoint(connection).as_deref(), Ok(expected), "{connection}");
+            assert_eq!(endpoints(connection), Ok((tables.to_owned(), queues.to_owned())), "{connection}");
         }
     }
 
     #[test]
     fn a_bad_connection_string_is_refused_by_name_and_never_repeated() {
         for (connection, expected) in [
-            ("", InvalidConnection::Missing("AccountName")),
+            ("", InvalidConnection::Missing("AccountKey or SharedAccessSignature")),
+            ("SharedAccessSignature=sig=a", InvalidConnection::Missing("TableEndpoint")),
             ("s3cret", InvalidConnection::NotAPair(1)),
             ("AccountName=shop;s3cret", InvalidConnection::NotAPair(2)),
             ("AccountName=shop", InvalidConnection::Missing("AccountKey or SharedAccessSignature")),
@@ -223,10 +247,9 @@ mod tests {
 
     #[test]
     fn debug_output_holds_no_credential() {
-        for connection in [
-            &format!("AccountName=shop;AccountKey={KEY}"),
-            "TableEndpoint=https://shop.example;SharedAccessSignature=sig=a2V5",
-        ] {
+        for connection in
+            [&format!("AccountName=shop;AccountKey={KEY}"), "AccountName=shop;SharedAccessSignature=sig=a2V5"]
+        {
             let printed = format!("{:?}", Account::from_connection_string(connection).unwrap());
             assert!(!printed.contains(KEY), "{printed}");
         }

@@ -9,21 +9,22 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// No connection: the service knows nothing of the request.
-    #[error("table storage cannot be reached: {0}")]
+    #[error("storage cannot be reached: {0}")]
     NotSent(String),
     /// The answer did not come, or not whole: the request may have been applied.
-    #[error("table storage did not answer: {0}")]
+    #[error("storage did not answer: {0}")]
     Unanswered(String),
     /// The answer is not one the service gives: the request may have been applied.
-    #[error("table storage gave an answer that cannot be understood: {0}")]
+    #[error("storage gave an answer that cannot be understood: {0}")]
     Garbled(String),
     /// The service answered with an error.
-    #[error("table storage answered {status} {code}{}", operation.map_or_else(String::new, |index| format!(" to operation {index}")))]
+    #[error("storage answered {status} {code}{}", operation.map_or_else(String::new, |index| format!(" to operation {index}")))]
     Refused {
         /// HTTP status.
         status: u16,
-        /// Error code of the [Table service](https://learn.microsoft.com/rest/api/storageservices/table-service-error-codes),
-        /// empty when the answer has none.
+        /// Error code of the [Table](https://learn.microsoft.com/rest/api/storageservices/table-service-error-codes) or the
+        /// [Queue service](https://learn.microsoft.com/rest/api/storageservices/queue-service-error-codes), empty when the
+        /// answer has none.
         code: String,
         /// Which operation of a batch was refused, from 0.
         operation: Option<usize>,
@@ -31,7 +32,7 @@ pub enum Error {
         retry_after: Option<Duration>,
     },
     /// The request cannot be made with these settings.
-    #[error("the request to table storage cannot be made: {0}")]
+    #[error("the request to storage cannot be made: {0}")]
     Unsendable(String),
 }
 
@@ -42,7 +43,7 @@ impl Error {
         match self {
             Self::NotSent(_) | Self::Unanswered(_) | Self::Garbled(_) => true,
             Self::Refused { status: 408 | 429 | 500 | 502..=504, .. } => true,
-            Self::Refused { code, .. } => code == "TableBeingDeleted",
+            Self::Refused { code, .. } => code == "TableBeingDeleted" || code == "QueueBeingDeleted",
             Self::Unsendable(_) => false,
         }
     }
@@ -71,6 +72,12 @@ impl Error {
         matches!(self, Self::Refused { status: 404, code, .. } if code == "TableNotFound")
     }
 
+    /// Whether the queue is not there.
+    #[must_use]
+    pub fn is_queue_missing(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, code, .. } if code == "QueueNotFound")
+    }
+
     /// Whether the row that was asked for is not there.
     #[must_use]
     pub fn is_row_missing(&self) -> bool {
@@ -93,13 +100,13 @@ impl Error {
     #[must_use]
     pub const fn phrase(&self) -> &'static str {
         match self {
-            Self::NotSent(_) => "Table storage cannot be reached",
-            Self::Unanswered(_) => "Table storage did not answer",
-            Self::Garbled(_) => "Table storage gave an answer that cannot be understood",
-            Self::Refused { status: 401 | 403, .. } => "Table storage refused the credential",
-            Self::Refused { status: 429 | 503, .. } => "Table storage is throttling",
-            Self::Refused { .. } => "Table storage refused the request",
-            Self::Unsendable(_) => "The request to table storage cannot be made",
+            Self::NotSent(_) => "Storage cannot be reached",
+            Self::Unanswered(_) => "Storage did not answer",
+            Self::Garbled(_) => "Storage gave an answer that cannot be understood",
+            Self::Refused { status: 401 | 403, .. } => "Storage refused the credential",
+            Self::Refused { status: 429 | 503, .. } => "Storage is throttling",
+            Self::Refused { .. } => "Storage refused the request",
+            Self::Unsendable(_) => "The request to storage cannot be made",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Azure Table Storage, through a client that by itself cannot be trusted with it.
+//! Azure Storage, through a client that by itself cannot be trusted with it.
 //!
 //! `azure_data_tables` 0.21 builds and signs the requests. Everything between it and the network is ours, because by itself it
 //! reports a failed entity group transaction as a success, waits for ever, opens a connection per request, repeats writes that
@@ -8,16 +8,19 @@
 //! - [`connection`]: one pooled connection per process, with time-outs, which tells *not sent* from *maybe applied*;
 //! - [`transport`]: makes requests strict and answers honest, over a connection or over a simulated service;
 //! - [`batch`]: the multipart form of an entity group transaction and of its answer;
-//! - [`table`]: the four requests this project makes. There is no upsert among them, and no unconditional write.
+//! - [`table`]: the requests this project makes of a table. There is no upsert among them, and no unconditional write;
+//! - [`queue`]: the one it makes of a queue.
 
 pub mod account;
 pub mod batch;
 pub mod connection;
 pub mod error;
+pub mod queue;
 pub mod table;
 pub mod transport;
 
 pub use account::Account;
 pub use connection::Connection;
 pub use error::Error;
+pub use queue::Queue;
 pub use table::{RowTag, Table};

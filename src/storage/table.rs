@@ -1,4 +1,4 @@
-//! The requests this project makes: insert a group of entities, read one, list rows, delete a group of rows as seen.
+//! The requests this project makes of a table: insert a group of entities, read one, list some, delete as seen.
 
 use super::{Account, Error, batch::MAX_OPERATIONS, transport::Transport};
 use azure_core::{ClientOptions, Etag, HttpClient, RetryOptions, TransportOptions};
@@ -14,13 +14,18 @@ pub struct Table {
 }
 
 /// A row as it was seen: it can be deleted for as long as it is still that.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct RowTag {
+    /// Its key in the partition.
     #[serde(rename = "RowKey")]
-    row_key: String,
+    pub row_key: String,
+    /// Its version.
     #[serde(rename = "odata.etag")]
-    etag: String,
+    pub etag: String,
 }
+
+/// Pages of entities, as a query gives them.
+pub type Pages<'a, E> = Pin<Box<dyn Stream<Item = Result<Vec<E>, Error>> + 'a>>;
 
 impl Table {
     /// The table `name` of `account`, reached through `connection`.
@@ -29,7 +34,7 @@ impl Table {
         let transport = TransportOptions::new(Arc::new(Transport::new(connection)));
         // The client's own retries would repeat writes that may have been applied.
         let options = ClientOptions::default().transport(transport).retry(RetryOptions::none());
-        let service = TableServiceClientBuilder::with_location(account.location(), account.credential());
+        let service = TableServiceClientBuilder::with_location(account.tables(), account.credential());
         Self { client: service.client_options(options).build().table_client(name) }
     }
 
@@ -45,18 +50,23 @@ impl Table {
         }
     }
 
-    /// Inserts `entities`, which all have this partition key, in one transaction: all of them or none.
+    /// Inserts `entities`, which all have this partition key, in one transaction: all of them or none. Answers with their
+    /// `ETag`s, where the service gives them.
     ///
     /// # Errors
     ///
     /// None was inserted, unless the error [may be applied](Error::may_be_applied).
-    pub async fn insert_all<E: Serialize>(&self, partition_key: &str, entities: &[E]) -> Result<(), Error> {
+    pub async fn insert_all<E: Serialize>(
+        &self,
+        partition_key: &str,
+        entities: &[E],
+    ) -> Result<Vec<Option<String>>, Error> {
         let mut transaction = self.client.partition_key_client(partition_key).transaction();
         for entity in entities {
             transaction = transaction.insert(entity)?;
         }
-        transaction.into_future().await?;
-        Ok(())
+        let answers = transaction.into_future().await?.operation_responses;
+        Ok(answers.into_iter().map(|answer| answer.etag.map(|etag| etag.to_string())).collect())
     }
 
     /// Reads one entity; `None` when there is no such row.
@@ -77,24 +87,35 @@ impl Table {
         }
     }
 
-    /// Lists the rows that match an OData `filter`, in pages that [`Table::delete_all`] takes.
-    pub fn row_tags(&self, filter: &str) -> Pin<Box<dyn Stream<Item = Result<Vec<RowTag>, Error>> + '_>> {
-        let query = self.client.query().filter(filter.to_owned()).select("RowKey").top(MAX_OPERATIONS as u32);
-        Box::pin(query.into_stream::<RowTag>().map(|page| Ok(page?.entities)))
+    /// Lists the entities that match an OData `filter`, in pages of at most 100, with the properties `select`ed.
+    pub fn query<E>(&self, filter: String, select: &'static str) -> Pages<'_, E>
+    where
+        E: DeserializeOwned + Send + Sync + 'static,
+    {
+        let query = self.client.query().filter(filter).select(select).top(MAX_OPERATIONS as u32);
+        Box::pin(query.into_stream::<E>().map(|page| Ok(page?.entities)))
     }
 
-    /// Deletes `rows`, at most 100, in one transaction, provided that each is still as it was seen.
+    /// Deletes `rows`, at most 100, all of them or none, provided that each is still as it was seen.
     ///
     /// # Errors
     ///
     /// None was deleted, unless the error [may be applied](Error::may_be_applied).
-    pub async fn delete_all(&self, partition_key: &str, rows: &[RowTag]) -> Result<(), Error> {
-        let mut transaction = self.client.partition_key_client(partition_key).transaction();
+    pub async fn delete_all(&self, partition_key: &str, rows: &[&RowTag]) -> Result<(), Error> {
+        let partition = self.client.partition_key_client(partition_key);
+        if let [row] = rows {
+            partition.entity_client(&row.row_key).delete().if_match(as_seen(row)).into_future().await?;
+            return Ok(());
+        }
+        let mut transaction = partition.transaction();
         for row in rows {
-            let as_seen = IfMatchCondition::Etag(Etag::from(row.etag.clone()));
-            transaction = transaction.delete(&row.row_key, Some(as_seen))?;
+            transaction = transaction.delete(&row.row_key, Some(as_seen(row)))?;
         }
         transaction.into_future().await?;
         Ok(())
     }
+}
+
+fn as_seen(row: &RowTag) -> IfMatchCondition {
+    IfMatchCondition::Etag(Etag::from(row.etag.clone()))
 }

@@ -1,7 +1,9 @@
-//! One app for one test: its own storage account, its own handler process, a proxy in front of its tables.
+//! One app for one test: its own storage account, its own handler process, proxies in front of its tables and queues.
 
 use dev::storage::Service;
-use dev::{Account, FaultProxy, Invocation, LocalHost, Options, azurite, bindings::local_settings, storage::Row};
+use dev::{
+    Account, Fault, FaultProxy, Invocation, LocalHost, Options, azurite, bindings::local_settings, storage::Row,
+};
 use serde_json::Value;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -15,6 +17,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 pub(crate) struct App {
     pub(crate) account: Account,
     pub(crate) tables: FaultProxy,
+    pub(crate) queues: FaultProxy,
     pub(crate) host: LocalHost,
 }
 
@@ -27,15 +30,18 @@ impl App {
     pub(crate) async fn start_with(changes: &[(&str, &str)]) -> Self {
         let account = azurite::shared().await.unwrap().account().unwrap();
         let tables = FaultProxy::start(&account, Service::Table).await.unwrap();
-        let settings = settings(&tables.account(&account), changes);
+        let queues = FaultProxy::start(&account, Service::Queue).await.unwrap();
+        let settings = settings(&queues.account(&tables.account(&account)), changes);
         let host = LocalHost::start(options(settings)).await.unwrap();
         host.ready().await.unwrap();
-        Self { account, tables, host }
+        Self { account, tables, queues, host }
     }
 
     /// Another host with another handler on the same storage.
     pub(crate) async fn second_instance(&self) -> LocalHost {
-        let host = LocalHost::start(options(settings(&self.tables.account(&self.account), &[]))).await.unwrap();
+        let host = LocalHost::start(options(settings(&self.queues.account(&self.tables.account(&self.account)), &[])))
+            .await
+            .unwrap();
         host.ready().await.unwrap();
         host
     }
@@ -54,13 +60,48 @@ impl App {
         self.host.drain(&self.account, "orders", LIMIT).await.unwrap();
     }
 
+    /// Everything in the table.
     pub(crate) async fn rows(&self) -> Vec<Row> {
         self.account.rows(TABLE).await.unwrap()
     }
 
+    /// The rows of events that are not published.
+    pub(crate) async fn outbox(&self) -> Vec<Row> {
+        self.rows().await.into_iter().filter(|row| text(row, "RowKey").starts_with("outbox~")).collect()
+    }
+
+    /// What is on the queue of events.
+    pub(crate) async fn events(&self) -> Vec<Value> {
+        let messages = self.account.peek("order-events").await.unwrap();
+        messages.iter().map(|message| serde_json::from_str(&message.text).unwrap()).collect()
+    }
+
+    /// Applies `fault` to the requests that concern the queue of events; the host's own pass.
+    pub(crate) fn fail_events(&self, fault: Fault) {
+        self.queues.set_rule(
+            move |request| {
+                if request.target.contains("/order-events") { fault.clone() } else { Fault::Pass }
+            },
+        );
+    }
+
+    /// How many messages were put on the queue of events, as far as the network knows.
+    pub(crate) fn puts(&self) -> usize {
+        let requests = self.queues.requests();
+        requests.iter().filter(|request| request.target.contains("/order-events/messages")).count()
+    }
+
+    /// Begins to count requests anew.
+    pub(crate) fn forget_requests(&self) {
+        self.tables.forget();
+        self.queues.forget();
+    }
+
     /// The receipts of all records, in order.
     pub(crate) async fn receipts(&self) -> Vec<String> {
-        let mut receipts: Vec<_> = self.rows().await.iter().map(|row| text(row, "receipt")).collect();
+        let rows = self.rows().await;
+        let records = rows.iter().filter(|row| text(row, "RowKey").starts_with("record~"));
+        let mut receipts: Vec<_> = records.map(|row| text(row, "receipt")).collect();
         receipts.sort();
         receipts
     }

@@ -21,6 +21,9 @@ async fn a_new_order_is_committed_and_answered_with_its_receipt() {
     let rows = app.rows().await;
     assert_eq!(rows.len(), 1);
     assert_eq!((text(&rows[0], "receipt").as_str(), &rows[0]["schema"]), (RECEIPT, &json!(1)));
+    let events = app.events().await;
+    assert_eq!(events.len(), 1);
+    assert_eq!((&events[0]["type"], &events[0]["subject"]), (&json!("order.accepted"), &json!("order-123")));
     let keys = (text(&rows[0], "PartitionKey"), text(&rows[0], "RowKey"));
     assert_eq!((keys.0.len(), keys.1.len()), ("bucket~00".len(), "record~".len() + 64), "{keys:?}");
     assert_nothing_else(&app).await;
@@ -213,19 +216,19 @@ async fn a_large_order_is_committed_like_any_other() {
 }
 
 #[tokio::test]
-async fn an_order_costs_one_table_request_and_a_duplicate_two() {
+async fn an_order_with_one_event_costs_three_requests_and_a_duplicate_two() {
     let app = App::start().await;
-    app.send(r#"{"id":"warm-up: creates the table"}"#).await;
-    assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::CreateTable, Kind::Batch]);
-    app.tables.forget();
+    app.send(r#"{"id":"warm-up: creates table and queue"}"#).await;
+    assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::CreateTable, Kind::Batch, Kind::Delete]);
+    app.forget_requests();
     app.send(ORDER).await;
-    assert_eq!(app.tables.kinds(), [Kind::Batch]);
-    app.tables.forget();
+    assert_eq!((app.tables.kinds(), app.puts()), (vec![Kind::Batch, Kind::Delete], 1));
+    app.forget_requests();
     app.send(ORDER).await;
-    assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::GetEntity]);
-    app.tables.forget();
+    assert_eq!((app.tables.kinds(), app.puts()), (vec![Kind::Batch, Kind::GetEntity], 0));
+    app.forget_requests();
     app.send("not an order").await;
-    assert_eq!(app.tables.kinds(), []);
+    assert_eq!((app.tables.kinds(), app.puts()), (vec![], 0));
 }
 
 /// Sends a message that must be quarantined for `reason`, and takes it off the quarantine queue again.

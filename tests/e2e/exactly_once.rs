@@ -67,7 +67,7 @@ async fn a_commit_whose_reply_was_lost_is_recognised_as_the_own_one() {
     let invocation = app.send(ORDER).await;
     assert_eq!(invocation.return_value, Some(RECEIPT.into()));
     assert!(invocation.logs[0].starts_with("Processing "), "it is this delivery's own commit: {invocation:?}");
-    assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::GetEntity]);
+    assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::GetEntity, Kind::Query, Kind::Delete]);
     assert_eq!(app.rows().await.len(), 2);
 }
 
@@ -79,7 +79,7 @@ async fn a_commit_request_that_was_lost_is_sent_again() {
     app.tables.fail_next(1, Kind::Batch, Fault::DropRequest);
     let invocation = app.send(ORDER).await;
     assert_eq!(invocation.return_value, Some(RECEIPT.into()));
-    assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::GetEntity, Kind::Batch]);
+    assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::GetEntity, Kind::Batch, Kind::Delete]);
     assert_eq!(app.rows().await.len(), 2);
 }
 
@@ -101,7 +101,7 @@ async fn a_handler_killed_after_its_commit_answers_the_redelivery_with_the_same_
     app.send(r#"{"id":"warm-up"}"#).await;
     kill_at_the_next_batch(&app, Fault::HangReply).await;
     let committed = app.rows().await;
-    assert_eq!(committed.len(), 2, "committed, and nobody knows");
+    assert_eq!(committed.len(), 3, "committed with its event, and nobody knows");
     app.tables.lift();
     app.drain().await;
     assert_eq!(app.rows().await, committed);

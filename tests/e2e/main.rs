@@ -8,6 +8,7 @@ mod app;
 mod every_message;
 mod exactly_once;
 mod http;
+mod outbox;
 mod process;
 mod scheduled_with_retry;
 mod storage_faults;

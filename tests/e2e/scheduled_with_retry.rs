@@ -31,10 +31,10 @@ async fn a_tick_is_logged_and_succeeds_without_a_table() {
         tick.logs,
         [
             "Timer fired. past_due=false. This function retries up to 3 times every 5 seconds.",
-            "Purged 0 expired records."
+            "Relayed 0 events, purged 0 expired records, 0 buckets unfinished."
         ]
     );
-    assert_eq!(app.tables.kinds(), [Kind::Query]);
+    assert_eq!(app.tables.kinds(), [Kind::Query; 64 + 1]);
 }
 
 #[tokio::test]
@@ -46,7 +46,10 @@ async fn a_tick_purges_the_expired_records_of_its_bucket_and_no_other_row() {
     app.account.insert_row(TABLE, foreign.as_object().unwrap()).await.unwrap();
 
     let tick = app.host.fire_timer(TIMER).await.unwrap();
-    assert!(tick.logs.contains(&"Purged 1 expired records.".to_owned()), "{tick:?}");
+    assert!(
+        tick.logs.contains(&"Relayed 0 events, purged 1 expired records, 0 buckets unfinished.".to_owned()),
+        "{tick:?}"
+    );
     let rows = app.rows().await;
     assert_eq!((count(&rows, "expired"), count(&rows, "live")), (63 + 1, 64));
 }
@@ -69,17 +72,26 @@ async fn more_records_than_fit_into_one_batch_are_purged_in_one_tick() {
         }
     }
     let tick = app.host.fire_timer(TIMER).await.unwrap();
-    assert!(tick.logs.contains(&"Purged 250 expired records.".to_owned()), "{tick:?}");
+    assert!(
+        tick.logs.contains(&"Relayed 0 events, purged 250 expired records, 0 buckets unfinished.".to_owned()),
+        "{tick:?}"
+    );
     assert_eq!(app.rows().await.len(), 250);
     assert_eq!(app.tables.kinds().iter().filter(|kind| **kind == Kind::Batch).count(), 3);
 }
 
 #[tokio::test]
 async fn a_tick_that_fails_is_repeated_by_the_host_under_one_id_until_it_succeeds() {
-    // Each attempt makes three requests before it gives up; the third attempt meets a service that works again.
     let app = App::start().await;
-    let busy = Fault::Status(503, Vec::new(), String::new());
-    app.tables.fail_next(6, Kind::Query, busy);
+    // Two attempts meet a service that is busy in one bucket only; the third finds it well.
+    let mut busy = 2;
+    app.tables.set_rule(move |request| {
+        if busy == 0 || !request.target.contains("bucket%7E07") && !request.target.contains("bucket~07") {
+            return Fault::Pass;
+        }
+        busy -= 1;
+        Fault::Status(503, Vec::new(), String::new())
+    });
     let last = app.host.fire_timer(TIMER).await.unwrap();
     assert!(last.succeeded && last.attempt == 2, "{last:?}");
     assert!(last.logs.contains(&"Retry 2 of 3 of this tick.".to_owned()), "{last:?}");
@@ -87,9 +99,19 @@ async fn a_tick_that_fails_is_repeated_by_the_host_under_one_id_until_it_succeed
     let attempts = app.host.invocations();
     assert_eq!(attempts.iter().map(|attempt| attempt.succeeded).collect::<Vec<_>>(), [false, false, true]);
     assert!(attempts.iter().all(|attempt| attempt.id == last.id));
-    assert_eq!(attempts[0].reason.as_deref(), Some("Table storage is throttling"));
-    let fired = app.lines_with("Timer fired. past_due=false.");
-    assert_eq!(fired.len(), 3, "what a failed attempt had to say is printed: {fired:?}");
+    assert_eq!(attempts[0].reason.as_deref(), Some("Storage is throttling"));
+    assert_eq!(app.lines_with("Timer fired. past_due=false.").len(), 3);
+    let counts = app.lines_with("Relayed 0 events, purged 0 expired records, 1 buckets unfinished.");
+    assert_eq!(counts.len(), 2, "what a failed attempt had to say is printed: {counts:?}");
+}
+
+#[tokio::test]
+async fn a_tick_that_keeps_failing_is_given_up_after_four_attempts() {
+    let app = App::start().await;
+    app.tables.fail_all(Fault::Status(403, Vec::new(), String::new()));
+    let last = app.host.fire_timer(TIMER).await.unwrap();
+    assert_eq!((last.succeeded, last.attempt), (false, 3));
+    assert_eq!(app.host.invocations().len(), 4);
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ async fn recover(app: &App) {
 async fn storage_that_is_down_fails_the_invocation_and_the_message_comes_back() {
     let app = App::start().await;
     app.tables.close();
-    check_failed(&app.send(ORDER).await, "Table storage cannot be reached");
+    check_failed(&app.send(ORDER).await, "Storage cannot be reached");
     assert_eq!(app.account.queue_length("orders").await.unwrap(), 1);
     app.tables.open().await.unwrap();
     recover(&app).await;
@@ -49,26 +49,26 @@ async fn storage_that_is_down_fails_the_invocation_and_the_message_comes_back() 
 
 #[tokio::test]
 async fn storage_that_throttles_fails_the_invocation_and_the_message_comes_back() {
-    check_fails_and_recovers(throttling(), "Table storage is throttling").await;
+    check_fails_and_recovers(throttling(), "Storage is throttling").await;
 }
 
 #[tokio::test]
 async fn storage_that_answers_garbage_fails_the_invocation_and_the_message_comes_back() {
-    check_fails_and_recovers(Fault::Garbage, "Table storage did not answer").await;
+    check_fails_and_recovers(Fault::Garbage, "Storage did not answer").await;
 }
 
 #[tokio::test]
 async fn storage_that_answers_an_empty_202_is_not_believed() {
     let content_type = "multipart/mixed; boundary=batchresponse_1".to_owned();
     let empty = Fault::Status(202, vec![("content-type", content_type)], String::new());
-    check_fails_and_recovers(empty, "Table storage gave an answer that cannot be understood").await;
+    check_fails_and_recovers(empty, "Storage gave an answer that cannot be understood").await;
 }
 
 #[tokio::test]
 async fn storage_that_refuses_the_credential_fails_at_once_and_says_so() {
     let body = r#"{"odata.error":{"code":"AuthenticationFailed","message":{"lang":"en-US","value":"no"}}}"#;
     let refused = Fault::Status(403, Vec::new(), body.to_owned());
-    check_fails_and_recovers(refused, "Table storage refused the credential").await;
+    check_fails_and_recovers(refused, "Storage refused the credential").await;
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn storage_that_hangs_once_costs_time_and_nothing_else() {
     app.tables.forget();
     app.tables.fail_next(1, Kind::Batch, Fault::Hang);
     assert!(app.send(ORDER).await.succeeded);
-    assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::GetEntity, Kind::Batch]);
+    assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::GetEntity, Kind::Batch, Kind::Delete]);
     assert_eq!(app.rows().await.len(), 2);
 }
 
@@ -116,12 +116,12 @@ async fn a_failure_is_told_to_the_operator_with_function_invocation_and_order() 
     app.tables.fail_all(Fault::Status(403, Vec::new(), String::new()));
     let failed = app.send(ORDER).await;
     let line = format!(
-        "ERROR Invocation failed: table storage answered 403  function=queue_with_idempotency invocation={} order=order-123",
+        "ERROR Invocation failed: storage answered 403  function=queue_with_idempotency invocation={} order=order-123",
         failed.id
     );
     let line = app.host.wait_for_line(&line, LIMIT).await.unwrap();
     assert_eq!(line.level, dev::console::Level::Error);
-    app.host.wait_for_line("Table storage refused the credential", LIMIT).await.unwrap();
+    app.host.wait_for_line("Storage refused the credential", LIMIT).await.unwrap();
 }
 
 #[tokio::test]

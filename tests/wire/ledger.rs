@@ -4,10 +4,15 @@ use crate::{
     azure,
     scripted::{Script, Step},
 };
+use futures::StreamExt;
 use handler::{
     attempt::Attempt,
-    idempotency::{Fingerprint, Key, Ledger, Operation, Outcome, ledger::Error},
+    idempotency::{
+        Fingerprint, Key, Ledger, Operation, Outcome,
+        ledger::{Error, Pending},
+    },
     json::Object,
+    storage,
 };
 use std::{sync::Arc, time::Duration};
 use time::macros::datetime;
@@ -29,7 +34,16 @@ fn ledger(script: &Arc<Script>) -> Ledger {
 async fn commit_content(script: &Arc<Script>, content: &str) -> Result<Outcome, Error> {
     let key = Key::new("orders", "order-123");
     let fingerprint = Fingerprint::new(&Object::parse(content).unwrap(), "id");
-    let operation = Operation { key: &key, fingerprint: &fingerprint, receipt: "my receipt" };
+    let operation = Operation { key: &key, fingerprint: &fingerprint, receipt: "my receipt", events: &[] };
+    ledger(script).commit(&operation, &attempt()).await
+}
+
+/// Commits an operation with two events.
+async fn commit_with_events(script: &Arc<Script>) -> Result<Outcome, Error> {
+    let key = Key::new("orders", "order-123");
+    let fingerprint = Fingerprint::new(&Object::parse(SAME).unwrap(), "id");
+    let events = ["first".to_owned(), "second".to_owned()];
+    let operation = Operation { key: &key, fingerprint: &fingerprint, receipt: "my receipt", events: &events };
     ledger(script).commit(&operation, &attempt()).await
 }
 
@@ -68,11 +82,19 @@ fn table_created() -> Step {
 }
 
 fn stored(content: &str, commit_id: &str, schema: i32) -> Step {
+    azure::entity(&record(content, commit_id, schema)).into()
+}
+
+fn record(content: &str, commit_id: &str, schema: i32) -> serde_json::Value {
     let fingerprint = Fingerprint::new(&Object::parse(content).unwrap(), "id");
-    azure::entity(&serde_json::json!({
+    serde_json::json!({
         "schema": schema, "fingerprint": fingerprint.as_str(), "receipt": "first receipt", "commit_id": commit_id,
-    }))
-    .into()
+        "committed_at": "2026-11-21T10:19:00.1234567Z",
+    })
+}
+
+fn duplicate() -> Outcome {
+    Outcome::Duplicate { receipt: "first receipt".to_owned(), pending: vec![] }
 }
 
 /// The commit ids that were sent.
@@ -87,14 +109,14 @@ const OTHER: &str = r#"{"id":"order-123","amount":43}"#;
 #[tokio::test(start_paused = true)]
 async fn a_new_operation_costs_one_request() {
     let script = Script::new([committed()]);
-    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed(vec![]));
     assert_eq!(script.kinds(), ["batch"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_duplicate_costs_two_requests_and_gets_the_first_receipt() {
     let script = Script::new([exists(), stored(SAME, "another attempt", 1)]);
-    assert_eq!(commit(&script).await.unwrap(), Outcome::Duplicate("first receipt".to_owned()));
+    assert_eq!(commit(&script).await.unwrap(), duplicate());
     assert_eq!(script.kinds(), ["batch", "get"]);
 }
 
@@ -107,21 +129,21 @@ async fn other_content_under_the_same_id_is_a_conflict() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_reply_is_looked_at_and_the_own_write_recognised() {
     let script = Script::new([Step::Lost, Step::LastInserted]);
-    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed(vec![]));
     assert_eq!(script.kinds(), ["batch", "get"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_reply_of_a_write_that_was_not_applied_leads_to_another_insert() {
     let script = Script::new([Step::Lost, absent(), committed()]);
-    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed(vec![]));
     assert_eq!(script.kinds(), ["batch", "get", "batch"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_write_that_is_applied_late_is_recognised_by_its_commit_id() {
     let script = Script::new([Step::Lost, absent(), exists(), Step::LastInserted]);
-    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed(vec![]));
     let ids: Vec<_> = commit_ids(&script);
     assert_eq!(ids.len(), 2);
     assert_eq!(ids[0], ids[1], "one commit id for all requests of one commit");
@@ -130,7 +152,7 @@ async fn a_write_that_is_applied_late_is_recognised_by_its_commit_id() {
 #[tokio::test(start_paused = true)]
 async fn a_reply_lost_to_another_workers_commit_is_a_duplicate() {
     let script = Script::new([Step::Lost, stored(SAME, "another attempt", 1)]);
-    assert_eq!(commit(&script).await.unwrap(), Outcome::Duplicate("first receipt".to_owned()));
+    assert_eq!(commit(&script).await.unwrap(), duplicate());
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,7 +161,7 @@ async fn every_attempt_has_a_commit_id_of_its_own() {
     for (script, seed) in [(&first, 1), (&second, 2)] {
         let key = Key::new("orders", "order-123");
         let fingerprint = Fingerprint::new(&Object::parse(SAME).unwrap(), "id");
-        let operation = Operation { key: &key, fingerprint: &fingerprint, receipt: "" };
+        let operation = Operation { key: &key, fingerprint: &fingerprint, receipt: "", events: &[] };
         let attempt = Attempt { random: fastrand::Rng::with_seed(seed), ..attempt() };
         ledger(script).commit(&operation, &attempt).await.unwrap();
     }
@@ -151,7 +173,7 @@ async fn an_answer_that_does_not_say_what_happened_is_looked_at() {
     let empty_202 = azure::batch(&[]);
     for unclear in [empty_202, azure::refused(500, "OperationTimedOut"), azure::refused(504, "")] {
         let script = Script::new([unclear.into(), Step::LastInserted]);
-        assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+        assert_eq!(commit(&script).await.unwrap(), Outcome::Committed(vec![]));
     }
 }
 
@@ -159,7 +181,7 @@ async fn an_answer_that_does_not_say_what_happened_is_looked_at() {
 async fn a_request_that_was_not_applied_is_repeated_without_looking() {
     for refused in [Step::NotSent, throttled(), azure::refused(429, "").into()] {
         let script = Script::new([refused, committed()]);
-        assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+        assert_eq!(commit(&script).await.unwrap(), Outcome::Committed(vec![]));
         assert_eq!(script.kinds(), ["batch", "batch"]);
     }
 }
@@ -168,7 +190,7 @@ async fn a_request_that_was_not_applied_is_repeated_without_looking() {
 async fn a_missing_table_is_created_once_and_the_insert_repeated_at_once() {
     let start = Instant::now();
     let script = Script::new([no_table(), table_created(), committed()]);
-    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed(vec![]));
     assert_eq!(script.kinds(), ["batch", "create", "batch"]);
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
@@ -176,20 +198,20 @@ async fn a_missing_table_is_created_once_and_the_insert_repeated_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_table_that_another_worker_created_meanwhile_is_used() {
     let script = Script::new([no_table(), azure::refused(409, "TableAlreadyExists").into(), committed()]);
-    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed(vec![]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_table_that_is_being_deleted_is_waited_for() {
     let being_deleted = || azure::refused(409, "TableBeingDeleted").into();
     let script = Script::new([no_table(), being_deleted(), no_table(), table_created(), committed()]);
-    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed(vec![]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_record_purged_between_refusal_and_look_leads_to_another_insert() {
     let script = Script::new([exists(), absent(), committed()]);
-    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed(vec![]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,16 +268,109 @@ async fn the_record_says_when_it_expires() {
     assert_eq!(record["receipt"], "my receipt");
 }
 
+/// A page of the outbox.
+fn events(bodies: &[&str]) -> Step {
+    let row = |body: &&str| {
+        serde_json::json!({
+            "PartitionKey": "bucket~00", "RowKey": format!("outbox~0~{body}"), "odata.etag": format!("W/\"{body}\""), "body": body,
+        })
+    };
+    azure::entity(&serde_json::json!({ "value": bodies.iter().map(row).collect::<Vec<_>>() })).into()
+}
+
+fn bodies(pending: &[Pending]) -> Vec<&str> {
+    pending.iter().map(|event| event.body.as_str()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_inserted_behind_their_record_and_answered_as_they_were_inserted() {
+    let script = Script::new([azure::batch(&[azure::inserted(), azure::inserted(), azure::inserted()]).into()]);
+    let Outcome::Committed(pending) = commit_with_events(&script).await.unwrap() else { panic!() };
+    let rows = script.received()[0].entities();
+    let keys: Vec<_> = rows.iter().map(|row| row["RowKey"].as_str().unwrap().split('~').next().unwrap()).collect();
+    assert_eq!((keys, &rows[0]["events"]), (vec!["record", "outbox", "outbox"], &2.into()));
+    assert_eq!(bodies(&pending), ["first", "second"]);
+    for (event, row) in pending.iter().zip(&rows[1..]) {
+        assert_eq!(
+            (event.tag.row_key.as_str(), event.body.as_str()),
+            (row["RowKey"].as_str().unwrap(), row["body"].as_str().unwrap())
+        );
+        assert!(event.tag.etag.starts_with("W/"), "{event:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_events_of_a_commit_whose_reply_was_lost_are_read_back() {
+    let script = Script::new([Step::Lost, Step::LastInserted, events(&["first", "second"])]);
+    let Outcome::Committed(pending) = commit_with_events(&script).await.unwrap() else { panic!() };
+    assert_eq!((script.kinds(), bodies(&pending)), (vec!["batch", "get", "query"], vec!["first", "second"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_events_are_read_back_when_the_answer_has_no_etags() {
+    let bare = || "HTTP/1.1 204 No Content\r\n\r\n".to_owned();
+    let script = Script::new([azure::batch(&[bare(), bare(), bare()]).into(), events(&["first"])]);
+    let Outcome::Committed(pending) = commit_with_events(&script).await.unwrap() else { panic!() };
+    assert_eq!(bodies(&pending), ["first"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_stands_even_when_its_events_cannot_be_read_back() {
+    let script = Script::new([Step::Lost, Step::LastInserted, Step::NotSent]);
+    assert_eq!(commit_with_events(&script).await.unwrap(), Outcome::Committed(vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_duplicate_looks_for_events_left_behind_only_while_the_timer_may_not_have_seen_them() {
+    for (committed_at, events_of_record, looks) in [
+        ("2026-11-21T10:19:45Z", 1, false),
+        ("2026-11-21T10:19:30Z", 1, true),
+        ("2026-11-21T10:06:00Z", 1, true),
+        ("2026-11-21T10:06:00Z", 0, false),
+        ("2026-11-21T10:05:00Z", 1, false),
+        ("2026-11-21T11:00:00Z", 1, false),
+    ] {
+        let mut record = record(SAME, "another attempt", 1);
+        record["committed_at"] = committed_at.into();
+        record["events"] = events_of_record.into();
+        let script = Script::new([exists(), azure::entity(&record).into(), events(&["left behind"])]);
+        let Outcome::Duplicate { pending, .. } = commit_with_events(&script).await.unwrap() else { panic!() };
+        let expected: &[&str] = if looks { &["left behind"] } else { &[] };
+        assert_eq!(bodies(&pending), expected, "{committed_at}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_published_event_that_somebody_else_took_out_already_does_not_keep_the_others_in() {
+    let gone = azure::batch(&[azure::refused_operation("404 Not Found", 1, "ResourceNotFound")]);
+    let deleted = azure::entity(&serde_json::json!({}));
+    let script = Script::new([
+        events(&["first", "second"]),
+        gone.into(),
+        deleted.into(),
+        azure::refused(404, "ResourceNotFound").into(),
+    ]);
+    let ledger = ledger(&script);
+    let pending = ledger.pending(0, attempt().now).next().await.unwrap().unwrap();
+    ledger.published(&pending).await.unwrap();
+    assert_eq!(script.kinds(), ["query", "batch", "delete", "delete"]);
+    assert!(script.received()[0].url.contains("2026-11-21T10%3A19%3A30"), "older than the grace period");
+}
+
 fn page(rows: &[&str]) -> Step {
     let row = |row: &&str| serde_json::json!({ "RowKey": row, "odata.etag": format!("W/\"{row}\"") });
     azure::entity(&serde_json::json!({ "value": rows.iter().map(row).collect::<Vec<_>>() })).into()
+}
+
+async fn purge(script: &Arc<Script>) -> Result<usize, storage::Error> {
+    ledger(script).purge(&attempt(), Instant::now() + Duration::from_secs(60)).await
 }
 
 #[tokio::test(start_paused = true)]
 async fn purging_asks_for_the_expired_records_of_one_bucket_and_deletes_them_as_seen() {
     let script =
         Script::new([page(&["record~1", "record~2"]), azure::batch(&[azure::inserted(), azure::inserted()]).into()]);
-    assert_eq!(ledger(&script).purge(&attempt()).await.unwrap(), 2);
+    assert_eq!(purge(&script).await, Ok(2));
     let query = percent_decoded(&script.received()[0].url);
     // 2026-11-21T10:20Z is tick 5984188 of five minutes: 5984188 mod 64 = 60 = 0x3c.
     for part in
@@ -269,26 +384,25 @@ async fn purging_asks_for_the_expired_records_of_one_bucket_and_deletes_them_as_
 #[tokio::test(start_paused = true)]
 async fn purging_without_a_table_or_without_expired_records_does_nothing() {
     for answer in [Step::Answer(azure::refused(404, "TableNotFound")), page(&[])] {
-        let script = Script::new([answer]);
-        assert_eq!(ledger(&script).purge(&attempt()).await.unwrap(), 0);
+        assert_eq!(purge(&Script::new([answer])).await, Ok(0));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn purging_looks_again_when_somebody_else_purged_the_same_record() {
-    for code in [("404 Not Found", "ResourceNotFound"), ("412 Precondition Failed", "UpdateConditionNotSatisfied")] {
-        let gone = azure::batch(&[azure::refused_operation(code.0, 0, code.1)]);
-        let script = Script::new([page(&["record~1"]), gone.into(), page(&[])]);
-        assert_eq!(ledger(&script).purge(&attempt()).await.unwrap(), 0);
-        assert_eq!(script.kinds(), ["query", "batch", "query"]);
+async fn a_record_that_somebody_else_purged_is_no_failure() {
+    for (status, code) in
+        [("404 Not Found", "ResourceNotFound"), ("412 Precondition Failed", "UpdateConditionNotSatisfied")]
+    {
+        let gone = azure::batch(&[azure::refused_operation(status, 0, code)]);
+        let script = Script::new([page(&["record~1", "record~2"]), gone.into()]);
+        assert_eq!(purge(&script).await, Ok(0));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn purging_is_impatient() {
-    let script = Script::new(std::iter::repeat_n(Step::NotSent, 100));
-    assert!(ledger(&script).purge(&attempt()).await.is_err());
-    assert_eq!(script.kinds().len(), 3);
+async fn purging_leaves_repetition_to_the_host() {
+    let script = Script::new([Step::NotSent]);
+    assert!(purge(&script).await.unwrap_err().is_transient());
 }
 
 fn percent_decoded(url: &str) -> String {

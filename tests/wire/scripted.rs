@@ -111,6 +111,7 @@ impl Script {
             ("POST", url) if url.ends_with("/Tables") => "create",
             ("GET", url) if url.contains("(PartitionKey=") => "get",
             ("GET", url) if url.contains("()?") => "query",
+            ("DELETE", _) => "delete",
             _ => "other",
         };
         self.received().iter().map(kind).collect()

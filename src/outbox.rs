@@ -1,0 +1,160 @@
+//! Commit, then publish: the events of a committed operation reach the queue of events at least once each, always under the same
+//! id and with the same bytes.
+//!
+//! The bodies are stored by the transaction that commits the operation, so an event exists exactly when its operation does. The
+//! invocation that committed them [publishes](publish) them at once; what a crash or an outage leaves behind, the timer
+//! [relays](relay). Putting a message and deleting its row are two requests with a crash between them, hence *at least* once: the
+//! consumer recognises a repetition by its id.
+
+use crate::{
+    attempt::Attempt,
+    idempotency::{
+        Key, Ledger,
+        key::{BUCKETS, bucket_of_the_tick},
+        ledger::Pending,
+    },
+    json::xml_safe,
+    order::Event,
+    retry::{Backoff, Failed, until},
+    storage::{self, Queue},
+};
+use futures::{StreamExt, stream};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
+use tracing::warn;
+
+/// How many buckets are relayed at the same time.
+const BUCKETS_AT_ONCE: usize = 8;
+
+/// An event on the queue: [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md) in JSON.
+#[derive(Serialize)]
+struct CloudEvent<'a> {
+    specversion: &'static str,
+    id: String,
+    source: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    time: String,
+    subject: &'a str,
+    datacontenttype: &'static str,
+    data: &'a RawValue,
+}
+
+/// The bodies of `events`, which happened to `subject`, for the operation `key`.
+#[must_use]
+pub fn bodies(events: &[Event], (source, subject): (&'static str, &str), key: &Key, attempt: &Attempt) -> Vec<String> {
+    let body = |(index, event): (usize, &Event)| {
+        let event = CloudEvent {
+            specversion: "1.0",
+            id: key.event_id(index),
+            source,
+            kind: event.kind,
+            time: attempt.now.format(&Rfc3339).unwrap_or_default(),
+            subject,
+            datacontenttype: "application/json",
+            data: &event.data,
+        };
+        xml_safe(serde_json::to_string(&event).unwrap_or_default())
+    };
+    events.iter().enumerate().map(body).collect()
+}
+
+/// Publishes the events of one operation. A failure is no failure of the operation, which is committed: what is left stays
+/// in the outbox.
+pub async fn publish(ledger: &Ledger, queue: &Queue, pending: &[Pending], attempt: &Attempt) {
+    let (published, result) = put_and_forget(ledger, queue, pending, attempt).await;
+    if let Err(error) = result {
+        let left = pending.len() - published;
+        warn!("Publishing is left to the timer: events={left} cause={error}");
+    }
+}
+
+/// What a relay did.
+#[derive(Debug, Default)]
+pub struct Relayed {
+    /// Events published.
+    pub events: usize,
+    /// Buckets in which something may be left, and why in one of them.
+    pub unfinished: Option<(usize, storage::Error)>,
+}
+
+/// Publishes the events left behind in all buckets, as many as can be until `stop`. It begins with the bucket whose turn it is
+/// by the clock, so that no bucket is always the one for which there is no time.
+pub async fn relay(ledger: &Ledger, queue: &Queue, attempt: &Attempt, stop: Instant) -> Relayed {
+    let first = bucket_of_the_tick(attempt.now);
+    let buckets = (0..BUCKETS).map(|step| (first + step) % BUCKETS);
+    let relays = buckets.map(|bucket| relay_bucket(ledger, queue, bucket, (attempt, stop)));
+    let mut relayed = Relayed::default();
+    let mut results = stream::iter(relays).buffer_unordered(BUCKETS_AT_ONCE);
+    while let Some((events, result)) = results.next().await {
+        relayed.events += events;
+        if let Err(error) = result {
+            let buckets = relayed.unfinished.map_or(0, |(buckets, _)| buckets);
+            relayed.unfinished = Some((buckets + 1, error));
+        }
+    }
+    relayed
+}
+
+/// Publishes what is left behind in one bucket, and says how much, also when it had to stop.
+async fn relay_bucket(
+    ledger: &Ledger,
+    queue: &Queue,
+    bucket: u8,
+    (attempt, stop): (&Attempt, Instant),
+) -> (usize, Result<(), storage::Error>) {
+    let mut events = 0;
+    let mut pages = ledger.pending(bucket, attempt.now);
+    loop {
+        if Instant::now() >= stop {
+            return (events, Err(storage::Error::NotSent("no time left in this tick".to_owned())));
+        }
+        let page = match pages.next().await {
+            Some(Ok(page)) => page,
+            Some(Err(error)) if !error.is_table_missing() => return (events, Err(error)),
+            Some(Err(_)) | None => return (events, Ok(())),
+        };
+        let (published, result) = put_and_forget(ledger, queue, &page, attempt).await;
+        events += published;
+        if result.is_err() {
+            return (events, result);
+        }
+    }
+}
+
+/// Puts events of one partition on the queue and takes those that are there out of the outbox; says how many are on the queue.
+async fn put_and_forget(
+    ledger: &Ledger,
+    queue: &Queue,
+    pending: &[Pending],
+    attempt: &Attempt,
+) -> (usize, Result<(), storage::Error>) {
+    let mut published = 0;
+    let mut result = Ok(());
+    for event in pending {
+        result = patiently(attempt, async || queue.put(&event.body).await).await;
+        if result.is_err() {
+            break;
+        }
+        published += 1;
+    }
+    let forgotten = patiently(attempt, async || ledger.published(&pending[..published]).await).await;
+    (published, result.and(forgotten))
+}
+
+/// Repeats what may fail in passing, a few times: the timer comes back to what is left.
+async fn patiently(
+    attempt: &Attempt,
+    request: impl AsyncFn() -> Result<(), storage::Error>,
+) -> Result<(), storage::Error> {
+    let pauses = Backoff::IMPATIENT.pauses(attempt.random.clone());
+    until(attempt.deadline, pauses, async || {
+        request().await.map_err(|error| match error.is_transient() {
+            true => Failed::Transient { retry_after: error.retry_after(), cause: error },
+            false => Failed::Permanent(error),
+        })
+    })
+    .await
+}

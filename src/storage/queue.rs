@@ -1,0 +1,77 @@
+//! The one request this project makes of a queue: [put a message](https://learn.microsoft.com/rest/api/storageservices/put-message).
+//!
+//! It goes through the pipeline of the table client, with its signature and our transport. Nothing is read from the answer
+//! but its status, so no XML is parsed.
+
+use super::{Account, Error, transport::Transport};
+use azure_core::{
+    ClientOptions, Context, HttpClient, Method, Pipeline, Request, RetryOptions, TransportOptions, Url,
+    headers::Headers,
+};
+use azure_storage::clients::{ServiceType, finalize_request, new_pipeline_from_options};
+use std::sync::Arc;
+
+/// The most one message can hold, in bytes: [64 KiB](https://learn.microsoft.com/azure/storage/queues/scalability-targets).
+pub const MAX_MESSAGE: usize = 65_536;
+
+/// One queue.
+#[derive(Debug)]
+pub struct Queue {
+    pipeline: Pipeline,
+    endpoint: Url,
+    name: String,
+}
+
+impl Queue {
+    /// The queue `name` of `account`, reached through `connection`.
+    #[must_use]
+    pub fn new(account: &Account, name: &str, connection: Arc<dyn HttpClient>) -> Self {
+        let transport = TransportOptions::new(Arc::new(Transport::new(connection)));
+        let options = ClientOptions::default().transport(transport).retry(RetryOptions::none());
+        Self {
+            pipeline: new_pipeline_from_options(options, account.credential()),
+            endpoint: account.queues().clone(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// Puts a message on the queue, as it is, to stay there until it is taken; creates the queue when there is none.
+    ///
+    /// # Errors
+    ///
+    /// The message is not on the queue, unless the error [may be applied](Error::may_be_applied).
+    pub async fn put(&self, message: &str) -> Result<(), Error> {
+        match self.put_once(message).await {
+            Err(error) if error.is_queue_missing() => {
+                self.send(Method::Put, &[], String::new()).await?;
+                self.put_once(message).await
+            }
+            result => result,
+        }
+    }
+
+    async fn put_once(&self, message: &str) -> Result<(), Error> {
+        let body = format!("<QueueMessage><MessageText>{}</MessageText></QueueMessage>", escaped(message));
+        self.send(Method::Post, &["messages"], body).await
+    }
+
+    async fn send(&self, method: Method, path: &[&str], body: String) -> Result<(), Error> {
+        let mut url = self.endpoint.clone();
+        let cannot_be_a_base = |()| Error::Unsendable("the queue endpoint has no path".to_owned());
+        url.path_segments_mut().map_err(cannot_be_a_base)?.pop_if_empty().push(&self.name).extend(path);
+        if !path.is_empty() {
+            // The default is to drop a message after seven days.
+            url.query_pairs_mut().append_pair("messagettl", "-1");
+        }
+        let mut request: Request = finalize_request(url, method, Headers::new(), Some(body.into()))?;
+        let mut context = Context::new();
+        context.insert(ServiceType::Queue);
+        self.pipeline.send(&mut context, &mut request).await?;
+        Ok(())
+    }
+}
+
+/// Text in XML. What XML cannot hold at all, escaped or not, is not in a message: see [`crate::json::xml_safe`].
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\r', "&#13;")
+}

@@ -1,0 +1,311 @@
+//! Commit, then publish: an accepted order is announced at least once, always with the same id, never before the commit and never
+//! lost after it.
+
+use crate::app::{App, LIMIT, QUEUE, TABLE, TIMER, text};
+use dev::{Fault, proxy::Kind, storage::Row};
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, time::Duration};
+
+const ORDER: &str = r#"{"id":"order-123","amount":42.50}"#;
+
+/// Makes everything in the table two minutes older: past the grace period, in which the timer and duplicates leave events alone.
+async fn age(app: &App) {
+    let earlier = time::OffsetDateTime::now_utc() - time::Duration::minutes(2);
+    let earlier = earlier.format(&time::format_description::well_known::Rfc3339).unwrap();
+    for row in app.rows().await {
+        let property = if text(&row, "RowKey").starts_with("outbox~") { "created_at" } else { "committed_at" };
+        let mut change = Row::new();
+        for key in ["PartitionKey", "RowKey"] {
+            change.insert(key.to_owned(), row[key].clone());
+        }
+        change.insert(format!("{property}@odata.type"), "Edm.DateTime".into());
+        change.insert(property.to_owned(), earlier.clone().into());
+        app.account.merge_row(TABLE, &change).await.unwrap();
+    }
+}
+
+fn ids(events: &[Value]) -> BTreeSet<String> {
+    events.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn an_accepted_order_is_announced_in_the_documented_envelope() {
+    let app = App::start().await;
+    app.send(ORDER).await;
+    let events = app.events().await;
+    assert_eq!(events.len(), 1);
+    let event = &events[0];
+    let record = app.rows().await.remove(0);
+    assert_eq!(event["id"], format!("{}-0", text(&record, "RowKey").replace("record~", "")));
+    assert_eq!(event["data"], json!({ "id": "order-123", "status": "accepted", "amount": 42.50 }));
+    let fixed =
+        ["specversion", "source", "type", "subject", "datacontenttype"].map(|name| event[name].as_str().unwrap());
+    assert_eq!(fixed, ["1.0", "/orders", "order.accepted", "order-123", "application/json"]);
+    assert!(event["time"].as_str().unwrap().ends_with('Z'));
+    assert!(app.outbox().await.is_empty());
+
+    let raw = app.account.peek("order-events").await.unwrap().remove(0);
+    assert!(raw.text.contains(r#""amount":42.50"#), "the exact text of a number survives: {}", raw.text);
+    assert!(raw.expires - raw.inserted > time::Duration::days(365), "it stays until it is taken");
+}
+
+#[tokio::test]
+async fn nothing_is_announced_that_is_not_committed() {
+    let app = App::start().await;
+    app.send(ORDER).await;
+    app.tables.fail_all(Fault::Status(403, Vec::new(), String::new()));
+    assert!(!app.send(r#"{"id":"order-124"}"#).await.succeeded);
+    app.tables.lift();
+    app.send(r#"{"id":"order-123","amount":43}"#).await;
+    app.send(r#"{"amount":43}"#).await;
+    app.drain().await;
+    assert_eq!(app.events().await.len(), 2, "order-123 and, redelivered, order-124");
+    assert_eq!(app.receipts().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_duplicate_after_publishing_announces_nothing() {
+    let app = App::start().await;
+    app.send(ORDER).await;
+    age(&app).await;
+    app.send(ORDER).await;
+    app.drain().await;
+    assert_eq!((app.events().await.len(), app.puts()), (1, 2), "one put to the missing queue, one to the created one");
+}
+
+#[tokio::test]
+async fn an_order_stands_while_the_queue_service_is_down_and_is_announced_later() {
+    let app = App::start().await;
+    app.fail_events(Fault::Status(503, Vec::new(), String::new()));
+    let invocation = app.send(ORDER).await;
+    assert!(invocation.succeeded, "{invocation:?}");
+    assert_eq!(app.receipts().await.len(), 1);
+    assert_eq!((app.outbox().await.len(), app.events().await.len()), (1, 0));
+    app.host
+        .wait_for_line("WARN Publishing is left to the timer: events=1 cause=storage answered 503", LIMIT)
+        .await
+        .unwrap();
+
+    app.queues.lift();
+    let early = app.host.fire_timer(TIMER).await.unwrap();
+    assert!(early.succeeded && app.events().await.is_empty(), "within the grace period it is not the timer's");
+    age(&app).await;
+    let tick = app.host.fire_timer(TIMER).await.unwrap();
+    assert!(
+        tick.logs.contains(&"Relayed 1 events, purged 0 expired records, 0 buckets unfinished.".to_owned()),
+        "{tick:?}"
+    );
+    assert_eq!((app.outbox().await.len(), app.events().await.len()), (0, 1));
+    app.host.fire_timer(TIMER).await.unwrap();
+    assert_eq!(app.events().await.len(), 1, "published once");
+}
+
+#[tokio::test]
+async fn a_crash_between_commit_and_publishing_leaves_the_event_to_the_timer() {
+    let app = App::start().await;
+    let handler = app.host.worker_pid();
+    app.fail_events(Fault::Hang);
+    app.account.put("orders", ORDER).await.unwrap();
+    app.host.poll_now();
+    wait_until(|| app.puts() == 1).await;
+    app.host.kill_worker().unwrap();
+    app.host.ready_again(handler).await.unwrap();
+    app.queues.lift();
+    app.drain().await;
+    assert_eq!((app.outbox().await.len(), app.events().await.len()), (1, 0), "the duplicate was too early to help");
+    let committed = app.outbox().await.remove(0);
+
+    age(&app).await;
+    assert!(app.host.fire_timer(TIMER).await.unwrap().succeeded);
+    let events = app.events().await;
+    assert_eq!(ids(&events), BTreeSet::from([text(&committed, "event_id")]));
+    assert_eq!(events[0], serde_json::from_str::<Value>(&text(&committed, "body")).unwrap());
+    assert!(app.outbox().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_crash_between_publishing_and_deleting_the_row_repeats_the_event_under_the_same_id() {
+    let app = App::start().await;
+    let handler = app.host.worker_pid();
+    app.tables.fail_next(1, Kind::Delete, Fault::Hang);
+    app.account.put("orders", ORDER).await.unwrap();
+    app.host.poll_now();
+    wait_until(|| app.tables.kinds().contains(&Kind::Delete)).await;
+    app.host.kill_worker().unwrap();
+    app.host.ready_again(handler).await.unwrap();
+    app.drain().await;
+    assert_eq!((app.outbox().await.len(), app.events().await.len()), (1, 1));
+
+    age(&app).await;
+    assert!(app.host.fire_timer(TIMER).await.unwrap().succeeded);
+    let events = app.events().await;
+    assert_eq!((events.len(), ids(&events).len()), (2, 1), "twice, with one id");
+    assert_eq!(events[0], events[1]);
+    assert!(app.outbox().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_redelivery_publishes_what_its_first_delivery_left_behind() {
+    let app = App::start().await;
+    app.fail_events(Fault::Status(403, Vec::new(), String::new()));
+    app.send(ORDER).await;
+    app.queues.lift();
+    age(&app).await;
+    app.forget_requests();
+    assert!(app.send(ORDER).await.logs[0].starts_with("Duplicate"));
+    assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::GetEntity, Kind::Query, Kind::Delete]);
+    assert_eq!((app.outbox().await.len(), app.events().await.len()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_put_whose_answer_was_lost_is_repeated_under_the_same_id() {
+    let app = App::start().await;
+    app.send(r#"{"id":"warm-up"}"#).await;
+    app.account.clear_queue("order-events").await.unwrap();
+    let mut lost = false;
+    app.queues.set_rule(move |request| {
+        let is_first = request.target.contains("/order-events/messages") && !std::mem::replace(&mut lost, true);
+        if is_first { Fault::DropReply } else { Fault::Pass }
+    });
+    app.send(ORDER).await;
+    let events = app.events().await;
+    assert_eq!((events.len(), ids(&events).len()), (2, 1));
+    assert!(app.outbox().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_thousand_events_left_behind_in_all_buckets_are_relayed_in_one_tick() {
+    let app = App::start().await;
+    app.account.create_table(TABLE).await.unwrap();
+    for n in 0..1_000 {
+        let row = json!({
+            "PartitionKey": format!("bucket~{:02x}", n % 64),
+            "RowKey": format!("outbox~{n:064}~0"),
+            "body": json!({ "id": format!("{n:064}-0") }).to_string(),
+            "created_at@odata.type": "Edm.DateTime",
+            "created_at": "2026-01-01T00:00:00Z",
+        });
+        app.account.insert_row(TABLE, row.as_object().unwrap()).await.unwrap();
+    }
+    let tick = app.host.fire_timer(TIMER).await.unwrap();
+    assert!(
+        tick.logs.contains(&"Relayed 1000 events, purged 0 expired records, 0 buckets unfinished.".to_owned()),
+        "{tick:?}"
+    );
+    assert!(app.rows().await.is_empty());
+    assert_eq!(app.account.queue_length("order-events").await.unwrap(), 1_000);
+    let mut seen = BTreeSet::new();
+    while seen.len() < 1_000 {
+        let messages = app.account.receive("order-events", 32, Duration::from_secs(600)).await.unwrap();
+        assert!(!messages.is_empty(), "only {} different events", seen.len());
+        seen.extend(messages.into_iter().map(|message| message.text));
+    }
+}
+
+#[tokio::test]
+async fn a_tick_in_which_one_bucket_fails_does_the_others_and_the_retry_does_the_rest() {
+    let app = App::start().await;
+    app.account.create_table(TABLE).await.unwrap();
+    for bucket in 0..64 {
+        let row = json!({
+            "PartitionKey": format!("bucket~{bucket:02x}"),
+            "RowKey": format!("outbox~{bucket:064}~0"),
+            "body": json!({ "id": format!("{bucket:064}-0") }).to_string(),
+            "created_at@odata.type": "Edm.DateTime",
+            "created_at": "2026-01-01T00:00:00Z",
+        });
+        app.account.insert_row(TABLE, row.as_object().unwrap()).await.unwrap();
+    }
+    let mut failed = false;
+    app.tables.set_rule(move |request| {
+        let hit = request.kind == Kind::Query && request.target.contains("outbox") && request.target.contains("07%27");
+        if hit && !std::mem::replace(&mut failed, true) {
+            Fault::Status(503, Vec::new(), String::new())
+        } else {
+            Fault::Pass
+        }
+    });
+    let last = app.host.fire_timer(TIMER).await.unwrap();
+    assert!(last.succeeded && last.attempt == 1, "{last:?}");
+    assert_eq!(app.lines_with("Relayed 63 events, purged 0 expired records, 1 buckets unfinished.").len(), 1);
+    assert_eq!(app.lines_with("Relayed 1 events, purged 0 expired records, 0 buckets unfinished.").len(), 1);
+    assert_eq!(app.account.queue_length("order-events").await.unwrap(), 64, "nothing twice");
+    assert!(app.rows().await.is_empty());
+}
+
+#[tokio::test]
+async fn two_instances_that_relay_at_once_lose_nothing() {
+    let app = App::start().await;
+    app.fail_events(Fault::Status(403, Vec::new(), String::new()));
+    for n in 0..20 {
+        app.send(&format!(r#"{{"id":"order-{n}"}}"#)).await;
+    }
+    app.queues.lift();
+    age(&app).await;
+    let expected: BTreeSet<_> = app.outbox().await.iter().map(|row| text(row, "event_id")).collect();
+    let other = app.second_instance().await;
+    let (first, second) = tokio::join!(app.host.fire_timer(TIMER), other.fire_timer(TIMER));
+    assert!(first.unwrap().succeeded && second.unwrap().succeeded);
+    assert!(app.outbox().await.is_empty());
+    let mut seen = BTreeSet::new();
+    loop {
+        let messages = app.account.receive("order-events", 32, Duration::from_secs(600)).await.unwrap();
+        if messages.is_empty() {
+            break;
+        }
+        seen.extend(
+            messages.iter().map(|message| {
+                serde_json::from_str::<Value>(&message.text).unwrap()["id"].as_str().unwrap().to_owned()
+            }),
+        );
+    }
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn purging_leaves_unpublished_events_alone_however_old_they_are() {
+    let app = App::start().await;
+    app.fail_events(Fault::Status(403, Vec::new(), String::new()));
+    app.account.create_table(TABLE).await.unwrap();
+    for bucket in 0..64 {
+        let row = json!({
+            "PartitionKey": format!("bucket~{bucket:02x}"),
+            "RowKey": format!("outbox~{bucket:064}~0"),
+            "body": "{}",
+            "expires_at@odata.type": "Edm.DateTime",
+            "expires_at": "2020-01-01T00:00:00Z",
+            "created_at@odata.type": "Edm.DateTime",
+            "created_at": "2020-01-01T00:00:00Z",
+        });
+        app.account.insert_row(TABLE, row.as_object().unwrap()).await.unwrap();
+    }
+    let tick = app.host.fire_timer(TIMER).await.unwrap();
+    assert!(!tick.succeeded);
+    assert_eq!(app.rows().await.len(), 64);
+}
+
+#[tokio::test]
+async fn an_id_with_characters_that_xml_cannot_hold_is_announced_and_quarantined_like_any_other() {
+    let app = App::start().await;
+    assert!(app.send(r#"{"id":"a\ufffeb\uffff<&>","amount":1}"#).await.succeeded);
+    assert_eq!(app.events().await[0]["subject"], "a\u{fffe}b\u{ffff}<&>");
+    assert!(app.send(r#"{"id":"a\ufffeb\uffff<&>","amount":2}"#).await.succeeded);
+    app.drain().await;
+    assert_eq!(app.quarantined().await[0]["reason"], "conflict");
+}
+
+#[tokio::test]
+async fn another_name_of_the_queue_is_used() {
+    let app = App::start_with(&[("EVENTS_QUEUE", "shop-events")]).await;
+    app.host.deliver(QUEUE, ORDER).await.unwrap();
+    assert_eq!(app.account.queue_length("shop-events").await.unwrap(), 1);
+}
+
+async fn wait_until(condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, wait).await.unwrap();
+}
