@@ -66,7 +66,7 @@ impl Queue {
         let mut request: Request = finalize_request(url, method, Headers::new(), Some(body.into()))?;
         let mut context = Context::new();
         context.insert(ServiceType::Queue);
-        self.pipeline.send(&mut context, &mut request).await?;
+        self.pipeline.send(&context, &mut request).await?;
         Ok(())
     }
 }

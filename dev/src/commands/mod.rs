@@ -1,6 +1,7 @@
 //! What the commands share: the workspace, its handler, and tables for people to read.
 
 pub(crate) mod demo;
+mod outcome;
 pub(crate) mod send;
 pub(crate) mod start;
 
@@ -14,8 +15,8 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use tokio::process::Command;
 
-/// The queue of the orders, and where those go that cannot be committed or keep failing.
-const QUEUES: [&str; 3] = ["orders", "orders-quarantine", "orders-poison"];
+/// The queue of the orders, where those go that cannot be committed or keep failing, and what is told about the others.
+const QUEUES: [&str; 4] = ["orders", "orders-quarantine", "orders-poison", "order-events"];
 
 /// The folder with `host.json`.
 fn app_root() -> Result<PathBuf> {
@@ -63,4 +64,8 @@ fn print_table(titles: &[&str], rows: &[Vec<String>]) {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         println!("  {}", cells.collect::<Vec<_>>().join("  ").trim_end());
     }
+}
+
+fn heading(title: &str) {
+    println!("\n{title}");
 }
