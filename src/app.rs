@@ -1,8 +1,8 @@
 //! One invocation from the socket to the answer: open its span, read it, run its function, encode the outcome.
 //!
-//! Every invocation is a task of its own, so that a panic in it is a failed invocation and not a dead process, and so that a
-//! host that hangs up does not cut it off half-way. It ends at its deadline, before the host would kill the process and every other
-//! invocation in it. Dropping it there is safe: see [`ledger`](crate::idempotency::ledger).
+//! Every invocation is a task of its own, so that a panic in it is a failed invocation and not a dead process, and so
+//! that a host that hangs up does not cut it off half-way. It ends at its deadline, before the host would kill the
+//! process and every other invocation in it. Dropping it there is safe: see [`ledger`](crate::idempotency::ledger).
 
 use crate::{
     attempt::Attempt,
@@ -24,6 +24,7 @@ use actix_web::{
 use std::{net::TcpListener, time::Duration};
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, error, warn};
+use uuid::Uuid;
 
 /// The longest body: the largest queue message, encoded twice and repeated in `Metadata`, stays below 1 MiB.
 const MAX_BODY: usize = 2 * 1024 * 1024;
@@ -81,7 +82,7 @@ async fn queue(call: Call) -> HttpResponse {
         let message = queue_message(&body)?;
         match queue_with_idempotency::run(&app.ledger, &app.events, &message, &attempt).await {
             Ok(receipt) => Ok(Answer { receipt: Some(receipt), quarantine: None }),
-            Err(Failure::Reject(rejection)) => quarantine(&rejection, &message, &attempt),
+            Err(Failure::Reject(rejection)) => give_up(&rejection, &message, &attempt),
             Err(Failure::Retry(cause)) => Err(cause.into()),
         }
     })
@@ -98,7 +99,7 @@ async fn timer(call: Call) -> HttpResponse {
 }
 
 /// Takes a message off the queue by keeping it, with the reason, on another.
-fn quarantine(rejection: &Rejection, message: &str, attempt: &Attempt) -> Result<Answer, Cause> {
+fn give_up(rejection: &Rejection, message: &str, attempt: &Attempt) -> Result<Answer, Cause> {
     warn!("{} reason={}", rejection.warning, rejection.reason);
     let envelope = quarantine::envelope(rejection, message, attempt);
     let envelope = envelope.ok_or(Cause::TooLargeForQuarantine(rejection.reason))?;
@@ -138,7 +139,8 @@ fn attempt(request: &HttpRequest, limit: Duration) -> Attempt {
         invocation_id: id.unwrap_or("unknown").to_owned(),
         now: time::OffsetDateTime::now_utc(),
         deadline: Instant::now() + limit,
-        random: fastrand::Rng::new(),
+        // From the operating system: instances started from one image at one instant must not draw the same.
+        random: fastrand::Rng::with_seed(Uuid::new_v4().as_u64_pair().0),
     }
 }
 

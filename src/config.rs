@@ -21,8 +21,8 @@ const TABLE: &str = "IDEMPOTENCY_TABLE";
 const TTL_HOURS: &str = "IDEMPOTENCY_TTL_HOURS";
 const EVENTS_QUEUE: &str = "EVENTS_QUEUE";
 
-/// A message lives at most seven days on a queue, and once more on the poison queue when it is put back from there: 30 days
-/// outlive both, and a person's holiday.
+/// A message lives at most seven days on a queue, and once more on the poison queue when it is put back from there: 30
+/// days outlive both, and a person's holiday.
 const DEFAULT_TTL_HOURS: u32 = 30 * 24;
 
 /// Ten years.
@@ -127,7 +127,8 @@ fn account(settings: &Settings) -> Result<Account, String> {
     Account::from_connection_string(text).map_err(|error| format!("{NAME} is not a connection string: {error}"))
 }
 
-/// [Table names](https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model#table-names).
+/// [Table
+/// names](https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model#table-names).
 fn table(settings: &Settings) -> Result<String, String> {
     let name = value(settings, TABLE).unwrap_or("idempotency");
     let is_valid = (3..=63).contains(&name.len())
@@ -175,10 +176,11 @@ fn log_levels(settings: &Settings) -> Result<Targets, String> {
     text.parse().map_err(|_| format!("{NAME} is {text:?}, not a list of `level` or `target=level`"))
 }
 
-/// How long one invocation may take, a tenth or 10 s less than the host waits, whichever is shorter.
+/// How long one invocation may take: the limit of the host less a tenth of it, but at most 10 s less.
 fn invocation_limit(settings: &Settings) -> Result<Duration, String> {
     const OVERRIDE: &str = "AzureFunctionsJobHost__functionTimeout";
-    let overriding = settings.iter().find(|(name, _)| name.eq_ignore_ascii_case(OVERRIDE));
+    let overriding =
+        settings.iter().find(|(name, value)| name.eq_ignore_ascii_case(OVERRIDE) && !value.trim().is_empty());
     let (name, text) = match overriding {
         Some((name, value)) => (name.clone(), Some(value.clone())),
         None => ("functionTimeout in host.json".to_owned(), host_json(settings)?.function_timeout),
@@ -203,20 +205,28 @@ fn host_json(settings: &Settings) -> Result<HostJson, String> {
     let root = value(settings, "FUNCTIONS_APP_ROOT_PATH").unwrap_or(".");
     let path = Path::new(root).join("host.json");
     let text = fs::read_to_string(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    jsonc_parser::parse_to_serde_value(&text, &jsonc_parser::ParseOptions::default())
+    // Some editors begin a file with a byte order mark.
+    jsonc_parser::parse_to_serde_value(text.trim_start_matches('\u{feff}'), &jsonc_parser::ParseOptions::default())
         .map_err(|error| format!("{} is not JSON: {error}", path.display()))
 }
 
-/// A .NET time span, `[days.]hours:minutes:seconds`, longer than nothing.
+/// A [.NET time span](https://learn.microsoft.com/dotnet/api/system.timespan.parse) longer than nothing: `days`,
+/// `[days.]hours:minutes` or `[days.]hours:minutes:seconds[.fraction]`.
 fn time_span(text: &str) -> Option<Duration> {
-    let (days, clock) = text.split_once('.').filter(|(days, _)| !days.contains(':')).unwrap_or(("0", text));
-    let mut fields = clock.split(':').map(|field| field.parse::<u64>().ok());
-    let (hours, minutes, seconds) = (fields.next()??, fields.next()??, fields.next()??);
-    if fields.next().is_some() || hours > 23 || minutes > 59 || seconds > 59 {
-        return None;
-    }
-    let days = days.parse::<u64>().ok().filter(|days| *days <= 10_675_199)?;
-    Some(Duration::from_secs(((days * 24 + hours) * 60 + minutes) * 60 + seconds)).filter(|span| !span.is_zero())
+    let text = text.trim();
+    let (days, clock) = match (text.split_once('.'), text.contains(':')) {
+        (_, false) => (text, "0:0"),
+        (Some((days, clock)), true) if !days.contains(':') => (days, clock),
+        (_, true) => ("0", text),
+    };
+    let mut fields = clock.split(':');
+    let hours: u64 = fields.next()?.parse().ok().filter(|hours| *hours < 24)?;
+    let minutes: u64 = fields.next()?.parse().ok().filter(|minutes| *minutes < 60)?;
+    let seconds: f64 = fields.next().unwrap_or("0").parse().ok().filter(|seconds| (0.0..60.0).contains(seconds))?;
+    let days: u32 = days.parse().ok().filter(|days| *days <= 10_675_198)?;
+    let whole = ((u64::from(days) * 24 + hours) * 60 + minutes) * 60;
+    let span = Duration::from_secs(whole) + Duration::from_secs_f64(seconds);
+    (fields.next().is_none() && !span.is_zero()).then_some(span)
 }
 
 #[cfg(test)]
@@ -315,14 +325,22 @@ mod tests {
 
     #[test]
     fn the_time_limit_of_the_host_is_read_as_the_host_reads_it() {
-        for (text, seconds) in
-            [("00:05:00", 290.0), ("00:00:01", 0.9), ("00:01:00", 54.0), ("1.00:00:00", 1790.0), ("-1", 1790.0)]
-        {
+        for (text, seconds) in [
+            ("00:05:00", 290.0),
+            ("00:00:01", 0.9),
+            ("00:01:00", 54.0),
+            ("1.00:00:00", 1790.0),
+            ("-1", 1790.0),
+            ("00:05", 290.0),
+            ("00:00:02.5", 2.25),
+            ("1", 1790.0),
+            (" ", 290.0),
+        ] {
             let changes = [("azurefunctionsjobhost__FUNCTIONTIMEOUT", text)];
             let config = Config::from_settings(&settings(&changes)).unwrap();
             assert_eq!(config.invocation_limit, Duration::from_secs_f64(seconds), "{text}");
         }
-        for bad in ["", "5", "00:05", "24:00:00", "00:60:00", "00:00:00", "00:00:00:01"] {
+        for bad in ["", "five", "-00:05:00", "24:00:00", "00:60:00", "00:00:60", "00:00:00", "00:00:00:01", "1.2.3"] {
             assert_eq!(time_span(bad), None, "{bad}");
         }
     }
@@ -338,6 +356,8 @@ mod tests {
         let root = folder.path().to_str().unwrap();
         let config = Config::from_settings(&settings(&[("FUNCTIONS_APP_ROOT_PATH", root)])).unwrap();
         assert_eq!(config.invocation_limit, Duration::from_secs(590));
+        fs::write(folder.path().join("host.json"), "\u{feff}{\"version\": \"2.0\"}").unwrap();
+        Config::from_settings(&settings(&[("FUNCTIONS_APP_ROOT_PATH", root)])).unwrap();
         fs::write(folder.path().join("host.json"), "{").unwrap();
         check_fault(&[("FUNCTIONS_APP_ROOT_PATH", root)], "host.json is not JSON");
     }

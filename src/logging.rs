@@ -1,11 +1,12 @@
 //! Log lines that reach the operator.
 //!
-//! The host keeps the `Logs` of an answer only when the invocation succeeded, and only as information; it takes stdout as information
-//! and stderr as an error (as a warning when the line says so), neither tied to an invocation. So:
+//! The host keeps the `Logs` of an answer only when the invocation succeeded, and only as information; it takes stdout
+//! as information and stderr as an error (as a warning when the line says so), neither tied to an invocation. So:
 //!
 //! - INFO of an invocation is collected for its answer, and goes to stdout when there will be none;
 //! - WARN and ERROR go to stderr at once;
-//! - each line of the console names the function, the invocation and the order, and is one line whatever the data in it.
+//! - each line of the console names the function, the invocation and the order, and is one line whatever the data in
+//!   it.
 //!
 //! Dependencies are capped at INFO whatever `RUST_LOG` says: at debug level the Azure client prints credentials.
 
@@ -32,11 +33,18 @@ const OWN_TARGET: &str = env!("CARGO_PKG_NAME");
 /// Starts logging at `levels`, for the whole process.
 pub fn start(levels: Targets) {
     std::panic::set_hook(Box::new(|panic| {
-        let message = panic.payload_as_str().unwrap_or("no message");
+        // A message that was composed may repeat a part of an order.
+        let message = panic.payload().downcast_ref::<&'static str>().unwrap_or(&"(message withheld)");
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!("panic at {place}: {message}");
     }));
-    tracing_subscriber::registry().with(Lines.with_filter(levels).with_filter(filter_fn(is_safe))).init();
+    let is_printed = move |metadata: &Metadata<'_>| is_safe(metadata) && is_wanted(&levels, metadata);
+    tracing_subscriber::registry().with(Lines.with_filter(filter_fn(is_printed))).init();
+}
+
+/// Warnings and errors are printed whatever `RUST_LOG` says: one of them may be all there is to know about a message.
+fn is_wanted(levels: &Targets, metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= Level::WARN || levels.would_enable(metadata.target(), metadata.level())
 }
 
 fn is_safe(metadata: &Metadata<'_>) -> bool {

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(stop) => stop.exit_code(),
         Err(error) => {
-            eprintln!("The handler cannot start: {error:#}");
+            eprintln!("The handler cannot run: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -53,7 +53,11 @@ async fn serve(listener: TcpListener, config: &Config, parent: u32) -> anyhow::R
     let handle = server.handle();
     let server = tokio::spawn(server);
     info!("Listening on 127.0.0.1:{}", config.port);
-    let stop = stop::requested(parent).await?;
+    tokio::pin!(server);
+    let stop = tokio::select! {
+        stop = stop::requested(parent) => stop?,
+        ended = &mut server => anyhow::bail!("the server ended by itself: {ended:?}"),
+    };
     handle.stop(true).await;
     server.await??;
     Ok(stop)

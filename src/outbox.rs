@@ -1,10 +1,10 @@
-//! Commit, then publish: the events of a committed operation reach the queue of events at least once each, always under the same
-//! id and with the same bytes.
+//! Commit, then publish: the events of a committed operation reach the queue of events at least once each, always under
+//! the same id and with the same bytes.
 //!
-//! The bodies are stored by the transaction that commits the operation, so an event exists exactly when its operation does. The
-//! invocation that committed them [publishes](publish) them at once; what a crash or an outage leaves behind, the timer
-//! [relays](relay). Putting a message and deleting its row are two requests with a crash between them, hence *at least* once: the
-//! consumer recognises a repetition by its id.
+//! The bodies are stored by the transaction that commits the operation, so an event exists exactly when its operation
+//! does. The invocation that committed them [publishes](publish) them at once; what a crash or an outage leaves behind,
+//! the timer [relays](relay). Putting a message and deleting its row are two requests with a crash between them, hence
+//! *at least* once: the consumer recognises a repetition by its id.
 
 use crate::{
     attempt::Attempt,
@@ -28,7 +28,8 @@ use tracing::warn;
 /// How many buckets are relayed at the same time.
 const BUCKETS_AT_ONCE: usize = 8;
 
-/// An event on the queue: [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md) in JSON.
+/// An event on the queue: [CloudEvents
+/// 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md) in JSON.
 #[derive(Serialize)]
 struct CloudEvent<'a> {
     specversion: &'static str,
@@ -61,8 +62,8 @@ pub fn bodies(events: &[Event], (source, subject): (&'static str, &str), key: &K
     events.iter().enumerate().map(body).collect()
 }
 
-/// Publishes the events of one operation. A failure is no failure of the operation, which is committed: what is left stays
-/// in the outbox.
+/// Publishes the events of one operation. A failure is no failure of the operation, which is committed: what is left
+/// stays in the outbox.
 pub async fn publish(ledger: &Ledger, queue: &Queue, pending: &[Pending], attempt: &Attempt) {
     let (published, result) = put_and_forget(ledger, queue, pending, attempt).await;
     if let Err(error) = result {
@@ -80,8 +81,8 @@ pub struct Relayed {
     pub unfinished: Option<(usize, storage::Error)>,
 }
 
-/// Publishes the events left behind in all buckets, as many as can be until `stop`. It begins with the bucket whose turn it is
-/// by the clock, so that no bucket is always the one for which there is no time.
+/// Publishes the events left behind in all buckets, as many as can be until `stop`. It begins with the bucket whose
+/// turn it is by the clock, so that no bucket is always the one for which there is no time.
 pub async fn relay(ledger: &Ledger, queue: &Queue, attempt: &Attempt, stop: Instant) -> Relayed {
     let first = bucket_of_the_tick(attempt.now);
     let buckets = (0..BUCKETS).map(|step| (first + step) % BUCKETS);
@@ -124,7 +125,8 @@ async fn relay_bucket(
     }
 }
 
-/// Puts events of one partition on the queue and takes those that are there out of the outbox; says how many are on the queue.
+/// Puts events of one partition on the queue and takes those that are there out of the outbox; says how many are on the
+/// queue.
 async fn put_and_forget(
     ledger: &Ledger,
     queue: &Queue,

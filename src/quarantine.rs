@@ -1,7 +1,7 @@
 //! Messages that no delivery will make acceptable: taken off the queue, and kept with the reason.
 //!
-//! The host's own way, five deliveries and then the poison queue, is for what may pass; a message that is wrong today is wrong
-//! tomorrow, and on the poison queue nobody could say why it is there.
+//! The host's own way, five deliveries and then the poison queue, is for what may pass; a message that is wrong today
+//! is wrong tomorrow, and on the poison queue nobody could say why it is there.
 
 use crate::{attempt::Attempt, json::xml_safe, storage::queue::MAX_MESSAGE};
 use serde::Serialize;
@@ -79,6 +79,7 @@ mod tests {
         assert!(quarantined(&"x".repeat(60_000)).is_some());
         assert_eq!(quarantined(&"x".repeat(MAX_MESSAGE)), None);
         assert_eq!(quarantined(&"\"".repeat(40_000)), None);
+        assert_eq!(quarantined(&"€".repeat(22_000)), None, "bytes count, not characters");
     }
 
     proptest! {

@@ -1,9 +1,9 @@
 //! When the process ends, and with which exit code.
 //!
-//! To the host an exit code of 0 means "never start me again", so there is none. In Azure the host kills without notice; at a terminal
-//! Ctrl-C reaches this process too. On Linux nothing ties a process to its parent, and one that outlives the host keeps the port,
-//! so the parent's id is watched. (`PR_SET_PDEATHSIG` would fire when the *thread* that started this process ends, and the
-//! host starts it from a pool thread.)
+//! To the host an exit code of 0 means "never start me again", so there is none. In Azure the host kills without
+//! notice; at a terminal Ctrl-C reaches this process too. On Linux nothing ties a process to its parent, and one that
+//! outlives the host keeps the port, so the parent's id is watched. (`PR_SET_PDEATHSIG` would fire when the *thread*
+//! that started this process ends, and the host starts it from a pool thread.)
 
 use std::{os::unix::process::parent_id, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};

@@ -1,8 +1,8 @@
 //! The functions, one file each, and the two ways in which one can fail.
 //!
 //! A failure answers the platform's question: *should this be delivered again?* Yes by default: `?` on an error of the
-//! infrastructure means [`Failure::Retry`]. Giving a message up is explicit, and never loses it: [`Failure::Reject`] puts it
-//! into quarantine.
+//! infrastructure means [`Failure::Retry`]. Giving a message up is explicit, and never loses it: [`Failure::Reject`]
+//! puts it into quarantine.
 
 pub mod queue_with_idempotency;
 pub mod scheduled_with_retry;

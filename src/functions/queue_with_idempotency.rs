@@ -22,7 +22,7 @@ use crate::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use std::borrow::Cow;
-use tracing::{Span, field::display, info};
+use tracing::{Span, field::debug, info};
 
 /// Reason of quarantine: the message is not a JSON object that every reader understands alike.
 pub const INVALID_JSON: &str = "invalid_json";
@@ -38,7 +38,7 @@ pub async fn run(ledger: &Ledger, events: &Queue, message: &str, attempt: &Attem
     let text = json_text(message)?;
     let object = Object::parse(&text).map_err(|error| invalid_json(message, &error.to_string()))?;
     let order = Order::parse(&object)?;
-    Span::current().record("order", display(&order.id));
+    Span::current().record("order", debug(order.id.as_str()));
     let key = Key::new(order::SCOPE, order.id.as_str());
     let fingerprint = Fingerprint::new(&object, order::ID);
     let decision = order::decide(&order)?;

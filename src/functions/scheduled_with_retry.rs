@@ -1,10 +1,10 @@
 //! Timer trigger, every five minutes: publishes what a crash or an outage left unpublished, and purges what is past its
 //! retention.
 //!
-//! It does as much as it can, and fails the attempt if something is left that the next one may do, so that the host repeats the
-//! tick: three times, every five seconds, as `function.json` says. Nothing is remembered between attempts or ticks: what is done
-//! is no longer in the table, and what is in the table is to be done. Each may be repeated or cut off at any point, and two
-//! instances may do it at once.
+//! It does as much as it can, and fails the attempt if something is left that the next one may do, so that the host
+//! repeats the tick: three times, every five seconds, as `function.json` says. Nothing is remembered between attempts
+//! or ticks: what is done is no longer in the table, and what is in the table is to be done. Each may be repeated or
+//! cut off at any point, and two instances may do it at once.
 
 use crate::{
     attempt::Attempt,
@@ -32,7 +32,8 @@ pub struct TimerTick {
 ///
 /// Something is left to do that may succeed in the next attempt.
 pub async fn run(ledger: &Ledger, events: &Queue, tick: &TimerTick, attempt: &Attempt) -> Result<(), ledger::Error> {
-    info!("Timer fired. past_due={}. This function retries up to 3 times every 5 seconds.", tick.past_due);
+    let TimerTick { past_due, max_retry_count, .. } = tick;
+    info!("Timer fired. past_due={past_due}. This function retries up to {max_retry_count} times every 5 seconds.");
     if tick.retry_count > 0 {
         info!("Retry {} of {} of this tick.", tick.retry_count, tick.max_retry_count);
     }

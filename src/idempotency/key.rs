@@ -1,18 +1,20 @@
-//! Where the record of an operation is, and what its content was: both are hashes, so that no message can choose its row.
+//! Where the record of an operation is, and what its content was: both are hashes, so that no message can choose its
+//! row.
 //!
-//! Raw ids are never keys: Table Storage [forbids some characters](https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model#characters-disallowed-in-key-fields)
+//! Raw ids are never keys: Table Storage [forbids some
+//! characters](https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model#characters-disallowed-in-key-fields)
 //! in them, the client does not escape others, and they may be personal data. The parts of a key are length-prefixed,
-//! so that ("ab", "c") and ("a", "bc") differ. **The vectors in the tests are fixed for ever**: another key for the same id
-//! would let every order in flight take effect twice.
+//! so that ("ab", "c") and ("a", "bc") differ. **The vectors in the tests are fixed for ever**: another key for the
+//! same id would let every order in flight take effect twice.
 
 use crate::json::Object;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
-/// Records are spread over this many partitions: enough to stay far below the 2,000 entities per second that
-/// [one partition is good for](https://learn.microsoft.com/azure/storage/tables/scalability-targets), few enough for purging to
-/// delete a hundred of them in one request.
+/// Records are spread over this many partitions: enough to stay far below the 2,000 entities per second that [one
+/// partition is good for](https://learn.microsoft.com/azure/storage/tables/scalability-targets), few enough for purging
+/// to delete a hundred of them in one request.
 pub const BUCKETS: u8 = 64;
 
 /// Version of the way from (scope, id) to keys.
@@ -73,11 +75,12 @@ pub fn partition_key(bucket: u8) -> String {
     format!("bucket~{bucket:02x}")
 }
 
-/// The bucket to purge at `now`: the next one every five minutes, without anything to remember.
+/// The bucket whose turn it is at `now`: another one every minute, in an order without pattern, so that every bucket
+/// has its turn whatever the schedule of the timer is, and without anything to remember.
 #[must_use]
 pub fn bucket_of_the_tick(now: OffsetDateTime) -> u8 {
-    let tick = now.unix_timestamp().div_euclid(Duration::minutes(5).whole_seconds());
-    u8::try_from(tick.rem_euclid(i64::from(BUCKETS))).unwrap_or_default()
+    let minute = now.unix_timestamp().div_euclid(60);
+    digest(&[&minute.to_be_bytes()])[0] >> 2
 }
 
 /// What a message says, apart from its id: tells a duplicate from another order with the same id.
@@ -119,7 +122,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
-    use time::macros::datetime;
+    use time::{Duration, macros::datetime};
 
     /// Computed independently with
     /// `python3 -c 'import hashlib,struct; p=[b"1",b"orders",b"order-123"]; print(hashlib.sha256(b"".join(struct.pack(">Q",len(x))+x for x in p)).hexdigest())'`
@@ -160,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn every_bucket_has_its_tick_within_64_ticks() {
+    fn every_bucket_has_its_turn_whatever_the_schedule() {
         let start = datetime!(2026-11-21 00:00 UTC);
-        let buckets: BTreeSet<_> =
-            (0..64).map(|tick| bucket_of_the_tick(start + Duration::minutes(5 * tick))).collect();
-        assert_eq!(buckets, (0..BUCKETS).collect());
-        assert_eq!(bucket_of_the_tick(start), bucket_of_the_tick(start + Duration::seconds(299)));
-        assert_eq!(bucket_of_the_tick(datetime!(1969-12-31 23:59 UTC)), 63);
+        for minutes in [1, 5, 10, 60, 64, 24 * 60] {
+            let ticks = (0..1_000).map(|tick| bucket_of_the_tick(start + Duration::minutes(minutes * tick)));
+            assert_eq!(ticks.collect::<BTreeSet<_>>(), (0..BUCKETS).collect(), "every {minutes} minutes");
+        }
+        assert_eq!(bucket_of_the_tick(start), bucket_of_the_tick(start + Duration::seconds(59)));
     }
 
     proptest! {

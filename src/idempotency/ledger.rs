@@ -1,7 +1,7 @@
 //! Commits operations and purges old records: the only writer of the table.
 //!
-//! Every request here may be lost, applied without an answer, or applied late, and a caller may be killed between
-//! any two of them. What makes that harmless: a record is only ever *inserted*, with the commit id of its attempt, and only
+//! Every request here may be lost, applied without an answer, or applied late, and a caller may be killed between any
+//! two of them. What makes that harmless: a record is only ever *inserted*, with the commit id of its attempt, and only
 //! ever deleted with the `ETag` under which it was seen. "The entity exists" means *look*, never *done*.
 //!
 //! Dropping a future of this module at any point is safe for the same reason: the next delivery looks.
@@ -139,6 +139,7 @@ impl Ledger {
         match self.table.insert_all(&partition_key, rows).await {
             Err(error) if error.is_table_missing() => {
                 self.table.create().await?;
+                warn!("The table did not exist and was created: every id is new to it.");
                 self.table.insert_all(&partition_key, rows).await
             }
             result => result,
@@ -215,8 +216,8 @@ impl Ledger {
         self.table.query(filter, "PartitionKey,RowKey,body")
     }
 
-    /// Takes `events` of one partition, which are published, out of the outbox. Whoever else published them may have done so
-    /// already.
+    /// Takes `events` of one partition, which are published, out of the outbox. Whoever else published them may have
+    /// done so already.
     ///
     /// # Errors
     ///
@@ -225,7 +226,7 @@ impl Ledger {
         let Some(Pending { partition_key, .. }) = events.first() else { return Ok(()) };
         let tags: Vec<_> = events.iter().map(|event| &event.tag).collect();
         match self.table.delete_all(partition_key, &tags).await {
-            Err(error) if error.is_precondition_failed() => {
+            Err(error) if error.is_changed_or_gone() => {
                 for tag in tags {
                     self.table.delete_all(partition_key, &[tag]).await.or_else(ignore_gone)?;
                 }
@@ -235,8 +236,8 @@ impl Ledger {
         }
     }
 
-    /// Deletes the records of this tick's bucket that are past their retention, and says how many. What is left when the time
-    /// is up is left to the next round through the buckets.
+    /// Deletes the records of this tick's bucket that are past their retention, and says how many. What is left when
+    /// the time is up is left to the next round through the buckets.
     ///
     /// # Errors
     ///
@@ -277,12 +278,12 @@ impl Ledger {
 }
 
 fn ignore_gone(error: storage::Error) -> Result<(), storage::Error> {
-    if error.is_precondition_failed() { Ok(()) } else { Err(error) }
+    if error.is_changed_or_gone() { Ok(()) } else { Err(error) }
 }
 
-/// Another attempt helps when the storage recovers.
+/// Another attempt helps when the storage recovers, and when a table that was just created can be seen.
 fn failed(error: storage::Error) -> Failed<Error> {
-    if error.is_transient() {
+    if error.is_transient() || error.is_table_missing() {
         Failed::Transient { retry_after: error.retry_after(), cause: error.into() }
     } else {
         Failed::Permanent(error.into())

@@ -2,8 +2,8 @@
 //!
 //! An operation is *committed* by one entity group transaction that inserts its [`record`]. Inserting fails when the
 //! record exists, so of any number of workers, deliveries and repeated requests exactly one wins, and everybody else
-//! reads what the winner stored and lets [`verdict`] say what that means. There is no state "in progress", hence no lease, no
-//! takeover and no record that is stuck; and there is no upsert and no unconditional write.
+//! reads what the winner stored and lets [`verdict`] say what that means. There is no state "in progress", hence no
+//! lease, no takeover and no record that is stuck; and there is no upsert and no unconditional write.
 //!
 //! [`key`], [`record`] and [`verdict`] are pure; [`ledger`] does the requests.
 

@@ -1,7 +1,8 @@
 //! What is stored of a committed operation: its record, and its events until they are published.
 //!
-//! Entities that are inserted once and never changed: [types and limits](https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model).
-//! The schema version lets a later program read what an earlier one wrote; a version this program does not know stops the
+//! Entities that are inserted once and never changed: [types and
+//! limits](https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model). The schema
+//! version lets a later program read what an earlier one wrote; a version this program does not know stops the
 //! invocation instead of guessing.
 
 use super::{Fingerprint, Key};
@@ -18,8 +19,8 @@ pub const MAX_TEXT: usize = 32_768;
 /// The most events of one operation: a transaction has at most 100 entities, and one is the record.
 pub const MAX_EVENTS: usize = MAX_OPERATIONS - 1;
 
-/// The most all texts of one operation can have, in bytes. A transaction has at most 4 MiB; in it every text is escaped once more,
-/// which doubles it at worst, and every entity has half a kilobyte around it.
+/// The most all texts of one operation can have, in bytes. A transaction has at most 4 MiB; in it every text is escaped
+/// once more, which doubles it at worst, and every entity has half a kilobyte around it.
 pub const MAX_TEXTS: usize = 2 * 1024 * 1024 - 64 * 1024;
 
 /// What is committed does not fit into the table or the queue.
@@ -170,26 +171,35 @@ impl<'a> Record<'a> {
     }
 }
 
-/// A record as the table holds it.
+/// A record as the table holds it. Everything but the version may be missing, because of a later version only the
+/// version is known.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct StoredRecord {
     /// See [`SCHEMA`].
     pub schema: i32,
     /// What the committed message said.
+    #[serde(default)]
     pub fingerprint: String,
     /// What it was answered.
+    #[serde(default)]
     pub receipt: String,
     /// Which attempt committed it.
+    #[serde(default)]
     pub commit_id: String,
     /// How many events it has.
     #[serde(default)]
     pub events: usize,
     /// When it was committed.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(default = "long_ago", with = "time::serde::rfc3339")]
     pub committed_at: OffsetDateTime,
 }
 
-/// A time as Table Storage writes it: [ISO 8601 in UTC](https://learn.microsoft.com/rest/api/storageservices/formatting-datetime-values).
+const fn long_ago() -> OffsetDateTime {
+    OffsetDateTime::UNIX_EPOCH
+}
+
+/// A time as Table Storage writes it: [ISO 8601 in
+/// UTC](https://learn.microsoft.com/rest/api/storageservices/formatting-datetime-values).
 #[must_use]
 pub fn edm_date_time(time: OffsetDateTime) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:7]Z");
@@ -274,5 +284,11 @@ mod tests {
         assert_eq!(check_size("", &vec![text(1); MAX_EVENTS]), Ok(()));
         assert_eq!(check_size("", &vec![text(1); MAX_EVENTS + 1]), Err(TooLarge::Events(MAX_EVENTS + 1)));
         assert_eq!(check_size("", &vec![text(32_000); 70]), Err(TooLarge::Transaction(2_240_000)));
+    }
+
+    #[test]
+    fn of_a_later_version_the_version_is_read_whatever_else_changed() {
+        let stored: StoredRecord = serde_json::from_str(r#"{"schema":2,"receipt_blob":"https://…"}"#).unwrap();
+        assert_eq!(stored.schema, 2);
     }
 }

@@ -1,15 +1,15 @@
 //! What a stored record means for the attempt that met it.
 //!
 //! The table below is the whole decision. It is needed after a refused insert ("the entity exists") and after one whose
-//! answer was lost, and both times for the same reason: whether the operation is committed is a fact of the table, never of
-//! an answer.
+//! answer was lost, and both times for the same reason: whether the operation is committed is a fact of the table,
+//! never of an answer.
 //!
 //! | stored record | verdict |
 //! |---|---|
 //! | none | not applied: insert again |
-//! | this attempt's commit id | committed: the answer was lost, not the write |
-//! | same fingerprint | duplicate: answer the stored receipt |
 //! | other fingerprint | conflict: the id stands for something else |
+//! | same fingerprint, this attempt's commit id | committed: the answer was lost, not the write |
+//! | same fingerprint, another commit id | duplicate: answer the stored receipt |
 
 use super::{
     Fingerprint,
@@ -37,9 +37,9 @@ pub fn verdict(stored: Option<StoredRecord>, commit_id: &str, fingerprint: &Fing
     match stored {
         None => Verdict::NotApplied,
         Some(record) if record.schema != SCHEMA => Verdict::UnknownSchema(record.schema),
+        Some(record) if record.fingerprint != fingerprint.as_str() => Verdict::Conflict,
         Some(record) if record.commit_id == commit_id => Verdict::Committed,
-        Some(record) if record.fingerprint == fingerprint.as_str() => Verdict::Duplicate(record),
-        Some(_) => Verdict::Conflict,
+        Some(record) => Verdict::Duplicate(record),
     }
 }
 

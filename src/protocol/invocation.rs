@@ -25,8 +25,8 @@ pub enum DecodeError {
 
 /// The text of the queue message that `body` carries, exactly as it is on the queue.
 ///
-/// The host sends it as a JSON string in a JSON string. A host that follows the published samples instead, with the text or
-/// a JSON value directly, is understood too, but only when the strict reading is impossible.
+/// The host sends it as a JSON string in a JSON string. A host that follows the published samples instead, with the
+/// text or a JSON value directly, is understood too, but only when the strict reading is impossible.
 ///
 /// # Errors
 ///

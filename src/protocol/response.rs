@@ -1,8 +1,9 @@
 //! From the outcome of an invocation to the answer the host understands. **The only place that knows status codes.**
 //!
-//! A success is never empty (the host would wait for ever) and names its type (the host would refuse it). The receipt is sent as
-//! a *string*: the members of an object in `ReturnValue` would be merged into the outputs. Values of outputs that look like JSON, a
-//! date or base64 are rewritten by the host; base64 is the one rewriting that gives back exact bytes, so it is used on purpose.
+//! A success is never empty (the host would wait for ever) and names its type (the host would refuse it). The receipt
+//! is sent as a *string*: the members of an object in `ReturnValue` would be merged into the outputs. Values of outputs
+//! that look like JSON, a date or base64 are rewritten by the host; base64 is the one rewriting that gives back exact
+//! bytes, so it is used on purpose.
 //!
 //! Of a failure the host reads the status line only, so the reason phrase is the one place for the cause.
 

@@ -1,17 +1,19 @@
 //! From a setting to an endpoint and a credential.
 //!
-//! The handler reads the *same* connection as the host, so that there is one thing to configure:
-//! [connection strings](https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string), with a key or a shared
-//! access signature, and `UseDevelopmentStorage=true` for the emulator, which the host hands on unexpanded. Names are
-//! matched without regard to case, as .NET does, and unknown ones are skipped. No error repeats any part of the setting but names.
+//! The handler reads the *same* connection as the host, so that there is one thing to configure: [connection
+//! strings](https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string), with a key or a
+//! shared access signature, and `UseDevelopmentStorage=true` for the emulator, which the host hands on unexpanded.
+//! Names are matched without regard to case, as .NET does, and unknown ones are skipped. No error repeats any part of
+//! the setting but names.
 
 use azure_core::Url;
 use azure_storage::{CloudLocation, StorageCredentials};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use std::fmt;
 
-/// The [well-known account](https://learn.microsoft.com/azure/storage/common/storage-use-azurite#well-known-storage-account-and-key)
-/// of the emulator: public, and of no use anywhere else.
+/// The [well-known
+/// account](https://learn.microsoft.com/azure/storage/common/storage-use-azurite#well-known-storage-account-and-key) of
+/// the emulator: public, and of no use anywhere else.
 const EMULATOR: (&str, &str) =
     ("devstoreaccount1", "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==");
 

@@ -1,8 +1,9 @@
-//! The multipart form of an [entity group transaction](https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions).
+//! The multipart form of an [entity group
+//! transaction](https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions).
 //!
-//! The client writes it with bare line feeds and without the closing delimiter, and it reads an answer by looking for what it
-//! hopes to find, so that a refused, a truncated and an empty answer all look like a success. Here the request is made strict,
-//! and an answer counts only when it is complete and has one success for each operation.
+//! The client writes it with bare line feeds and without the closing delimiter, and it reads an answer by looking for
+//! what it hopes to find, so that a refused, a truncated and an empty answer all look like a success. Here the request
+//! is made strict, and an answer counts only when it is complete and has one success for each operation.
 
 use super::Error;
 use bytes::Bytes;
@@ -17,8 +18,9 @@ pub fn count_operations(body: &str) -> usize {
     body.lines().filter(|line| *line == "Content-Type: application/http").count()
 }
 
-/// The same body with CRLF line ends and the closing delimiter. Entities are JSON without line breaks, so every line feed is
-/// one of the multipart form; the two Unicode line separators, at which some servers break lines too, are escaped.
+/// The same body with CRLF line ends and the closing delimiter. Entities are JSON without line breaks, so every line
+/// feed is one of the multipart form; the two Unicode line separators, at which some servers break lines too, are
+/// escaped.
 #[must_use]
 pub fn strict(body: &str) -> Bytes {
     let mut strict = String::with_capacity(body.len() + body.len() / 16);
@@ -66,7 +68,8 @@ fn refused(status: u16, part: &str) -> Error {
     Error::Refused { status, code, operation, retry_after: None }
 }
 
-/// The [error body](https://learn.microsoft.com/rest/api/storageservices/status-and-error-codes2#error-response) of the Table service.
+/// The [error body](https://learn.microsoft.com/rest/api/storageservices/status-and-error-codes2#error-response) of the
+/// Table service.
 #[derive(Debug, Deserialize)]
 pub(super) struct ODataError {
     #[serde(rename = "odata.error")]

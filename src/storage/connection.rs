@@ -1,8 +1,8 @@
 //! The one pooled connection of the process to the storage service.
 //!
-//! It is opened by the first request, so that nothing delays the moment the host may call. Every request has a time limit: lost
-//! replies are ordinary events, and one that is waited for holds a message, an invocation and its place in the batch. Nothing
-//! is repeated here, because this module does not know what is safe to repeat.
+//! It is opened by the first request, so that nothing delays the moment the host may call. Every request has a time
+//! limit: lost replies are ordinary events, and one that is waited for holds a message, an invocation and its place in
+//! the batch. Nothing is repeated here, because this module does not know what is safe to repeat.
 
 use super::Error;
 use async_trait::async_trait;

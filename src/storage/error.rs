@@ -1,7 +1,7 @@
 //! What can go wrong with a request, by what it means for the next one.
 //!
-//! The question after a failed write is never "did it fail?" but "may it have been applied?". Only two errors say no: the request
-//! was [not sent](Error::NotSent), or it was [refused](Error::Refused) with an answer that says so.
+//! The question after a failed write is never "did it fail?" but "may it have been applied?". Only two errors say no:
+//! the request was [not sent](Error::NotSent), or it was [refused](Error::Refused) with an answer that says so.
 
 use std::time::Duration;
 
@@ -22,9 +22,9 @@ pub enum Error {
     Refused {
         /// HTTP status.
         status: u16,
-        /// Error code of the [Table](https://learn.microsoft.com/rest/api/storageservices/table-service-error-codes) or the
-        /// [Queue service](https://learn.microsoft.com/rest/api/storageservices/queue-service-error-codes), empty when the
-        /// answer has none.
+        /// Error code of the [Table](https://learn.microsoft.com/rest/api/storageservices/table-service-error-codes) or
+        /// the [Queue service](https://learn.microsoft.com/rest/api/storageservices/queue-service-error-codes), empty
+        /// when the answer has none.
         code: String,
         /// Which operation of a batch was refused, from 0.
         operation: Option<usize>,
@@ -86,7 +86,7 @@ impl Error {
 
     /// Whether the row is no longer what it was when its `ETag` was read.
     #[must_use]
-    pub fn is_precondition_failed(&self) -> bool {
+    pub fn is_changed_or_gone(&self) -> bool {
         matches!(self, Self::Refused { status: 412, .. }) || self.is_row_missing()
     }
 
@@ -105,6 +105,7 @@ impl Error {
             Self::Garbled(_) => "Storage gave an answer that cannot be understood",
             Self::Refused { status: 401 | 403, .. } => "Storage refused the credential",
             Self::Refused { status: 429 | 503, .. } => "Storage is throttling",
+            Self::Refused { status: 408 | 500..=599, .. } => "Storage failed",
             Self::Refused { .. } => "Storage refused the request",
             Self::Unsendable(_) => "The request to storage cannot be made",
         }

@@ -1,7 +1,8 @@
-//! The one request this project makes of a queue: [put a message](https://learn.microsoft.com/rest/api/storageservices/put-message).
+//! The one request this project makes of a queue: [put a
+//! message](https://learn.microsoft.com/rest/api/storageservices/put-message).
 //!
-//! It goes through the pipeline of the table client, with its signature and our transport. Nothing is read from the answer
-//! but its status, so no XML is parsed.
+//! It goes through the pipeline of the table client, with its signature and our transport. Nothing is read from the
+//! answer but its status, so no XML is parsed.
 
 use super::{Account, Error, transport::Transport};
 use azure_core::{
@@ -11,7 +12,8 @@ use azure_core::{
 use azure_storage::clients::{ServiceType, finalize_request, new_pipeline_from_options};
 use std::sync::Arc;
 
-/// The most one message can hold, in bytes: [64 KiB](https://learn.microsoft.com/azure/storage/queues/scalability-targets).
+/// The most one message can hold, in bytes: [64
+/// KiB](https://learn.microsoft.com/azure/storage/queues/scalability-targets).
 pub const MAX_MESSAGE: usize = 65_536;
 
 /// One queue.

@@ -50,7 +50,8 @@ impl Table {
         }
     }
 
-    /// Inserts `entities`, which all have this partition key, in one transaction: all of them or none. Answers with their
+    /// Inserts `entities`, which all have this partition key, in one transaction: all of them or none. Answers with
+    /// their
     /// `ETag`s, where the service gives them.
     ///
     /// # Errors

@@ -1,8 +1,9 @@
 //! What the client sends is made strict, and what it is answered is made honest.
 //!
-//! Every answer that is not a complete success becomes an [`Error`] here, before the client sees it: its own reading of errors
-//! misses the code that real Azure puts into the body only, and would hand an XML body to a parser with known weaknesses.
-//! The transport works over any `HttpClient`: over a [`Connection`](super::Connection), and over the simulated service of the tests.
+//! Every answer that is not a complete success becomes an [`Error`] here, before the client sees it: its own reading of
+//! errors misses the code that real Azure puts into the body only, and would hand an XML body to a parser with known
+//! weaknesses. The transport works over any `HttpClient`: over a [`Connection`](super::Connection), and over the
+//! simulated service of the tests.
 
 use super::{
     Error,
@@ -17,7 +18,8 @@ use bytes::Bytes;
 use std::{borrow::Cow, sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// The client insists on these in every successful answer and would report a write that was applied as failed without them.
+/// The client insists on these in every successful answer and would report a write that was applied as failed without
+/// them.
 const EXPECTED_HEADERS: [(&str, &str); 3] =
     [("server", "unknown"), ("date", "Thu, 01 Jan 1970 00:00:00 GMT"), ("x-ms-version", "unknown")];
 

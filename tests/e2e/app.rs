@@ -130,8 +130,8 @@ pub(crate) fn app_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The example settings of the repository over `account`, with a queue that is looked at often and a timer that only the test
-/// fires.
+/// The example settings of the repository over `account`, with a queue that is looked at often and a timer that only
+/// the test fires.
 pub(crate) fn settings(account: &Account, changes: &[(&str, &str)]) -> BTreeMap<String, String> {
     let mut settings = local_settings(&app_root().join("local.settings.json.example")).unwrap();
     let connection = account.connection_string();

@@ -169,9 +169,11 @@ async fn only_listed_members_are_ever_printed() {
     app.send(r#"{"amount":1,"card":"4111 1111 1111 1111"}"#).await;
     app.send(r#"{"id":"order-1","amount":2,"card":"4111 1111 1111 1111"}"#).await;
     app.send(r#"{"id":"order-2","amount":"4111 1111 1111 1111","card":"4111"#).await;
+    app.send(r#"{"id":"order-3","amount":"4111 1111 1111 1111"}"#).await;
+    app.send(r#"{"id":"4111\u00001111","amount":1}"#).await;
     app.drain().await;
     assert_eq!(app.rows().await.len(), 1);
-    assert_eq!(app.quarantined().await.len(), 3);
+    assert_eq!(app.quarantined().await.len(), 5);
     assert!(app.lines_with("4111").is_empty(), "{:?}", app.lines_with("4111"));
     let key = app.account.key().to_owned();
     assert!(app.lines_with(&key).is_empty());

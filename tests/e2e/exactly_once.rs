@@ -112,6 +112,7 @@ async fn a_handler_killed_after_its_commit_answers_the_redelivery_with_the_same_
 /// Sends the order, waits until its commit is under way and stays there, and kills the handler.
 async fn kill_at_the_next_batch(app: &App, fault: Fault) {
     app.tables.forget();
+    let fault_is = fault.clone();
     app.tables.fail_next(1, Kind::Batch, fault);
     let handler = app.host.worker_pid();
     app.account.put("orders", ORDER).await.unwrap();
@@ -119,8 +120,10 @@ async fn kill_at_the_next_batch(app: &App, fault: Fault) {
     while !app.tables.kinds().contains(&Kind::Batch) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // The service has answered the proxy when the record is there; when the request was held back it never will be.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let applied = matches!(fault_is, Fault::HangReply);
+    while applied && app.rows().await.len() < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     app.host.kill_worker().unwrap();
     app.host.ready_again(handler).await.unwrap();
     app.host.wait_for(|all| all.iter().any(|invocation| !invocation.succeeded), LIMIT).await.unwrap();

@@ -1,5 +1,5 @@
-//! Commit, then publish: an accepted order is announced at least once, always with the same id, never before the commit and never
-//! lost after it.
+//! Commit, then publish: an accepted order is announced at least once, always with the same id, never before the commit
+//! and never lost after it.
 
 use crate::app::{App, LIMIT, QUEUE, TABLE, TIMER, text};
 use dev::{Fault, proxy::Kind, storage::Row};
@@ -8,7 +8,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 const ORDER: &str = r#"{"id":"order-123","amount":42.50}"#;
 
-/// Makes everything in the table two minutes older: past the grace period, in which the timer and duplicates leave events alone.
+/// Makes everything in the table two minutes older: past the grace period, in which the timer and duplicates leave
+/// events alone.
 async fn age(app: &App) {
     let earlier = time::OffsetDateTime::now_utc() - time::Duration::minutes(2);
     let earlier = earlier.format(&time::format_description::well_known::Rfc3339).unwrap();

@@ -50,7 +50,7 @@ async fn bad_settings_stop_the_start_with_one_line_that_names_them_all() {
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(error.lines().count(), 1, "{error}");
-    assert!(error.starts_with("The handler cannot start: 4 bad settings: "), "{error}");
+    assert!(error.starts_with("The handler cannot run: 4 bad settings: "), "{error}");
     for name in ["FUNCTIONS_CUSTOMHANDLER_PORT", "AzureWebJobsStorage", "IDEMPOTENCY_TTL_HOURS", "IDEMPOTENCY_TABEL"] {
         assert!(error.contains(name), "{name}: {error}");
     }

@@ -116,7 +116,7 @@ async fn a_failure_is_told_to_the_operator_with_function_invocation_and_order() 
     app.tables.fail_all(Fault::Status(403, Vec::new(), String::new()));
     let failed = app.send(ORDER).await;
     let line = format!(
-        "ERROR Invocation failed: storage answered 403  function=queue_with_idempotency invocation={} order=order-123",
+        "ERROR Invocation failed: storage answered 403  function=queue_with_idempotency invocation={} order=\"order-123\"",
         failed.id
     );
     let line = app.host.wait_for_line(&line, LIMIT).await.unwrap();

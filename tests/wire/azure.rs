@@ -1,7 +1,10 @@
-//! Answers as the Table service gives them: no `x-ms-error-code`, the code in the body, the index of a refused operation in the
-//! text of its message.
+//! Answers as the Table service gives them: no `x-ms-error-code`, the code in the body, the index of a refused
+//! operation in the text of its message.
 
 use crate::scripted::Answer;
+
+/// The version of an entity.
+pub(crate) const ETAG: &str = "W/\"datetime'2026-11-21T10%3A20%3A00.1234567Z'\"";
 
 const BATCH: &str = "batchresponse_8e3a0c3c-0a1f-4d3f-8f0e-5a8f6a3a7b11";
 const CHANGE_SET: &str = "changesetresponse_2f6f4c11-6e0a-4a6e-9d6b-0f1f7a0a9c22";
@@ -23,11 +26,21 @@ pub(crate) fn batch(parts: &[String]) -> Answer {
         .header("x-ms-request-id", "6d3b3a4e-8c1f-4c55-9d6e-0f2c8b7d1a90")
 }
 
-/// One inserted entity, in a batch.
+/// One inserted entity, in a batch: the client asks for no `Prefer`, so the service sends the whole entity back.
 pub(crate) fn inserted() -> String {
-    "HTTP/1.1 204 No Content\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-cache\r\nDataServiceVersion: 3.0;\r\n\
-     ETag: W/\"datetime'2026-11-21T10%3A20%3A00.1234567Z'\"\r\n\r\n"
-        .to_owned()
+    let entity = "https://shop.table.core.windows.net/idempotency(PartitionKey='bucket~00',RowKey='record~0')";
+    let body = serde_json::json!({
+        "odata.metadata": "https://shop.table.core.windows.net/$metadata#idempotency/@Element",
+        "odata.etag": ETAG,
+        "PartitionKey": "bucket~00",
+        "RowKey": "record~0",
+        "receipt": "Location: x, ETag: y, HTTP/1.1 500",
+    });
+    format!(
+        "HTTP/1.1 201 Created\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-cache\r\n\
+         Content-Type: application/json;odata=fullmetadata;streaming=true;charset=utf-8\r\nDataServiceVersion: 3.0;\r\n\
+         Location: {entity}\r\nETag: {ETAG}\r\n\r\n{body}\r\n"
+    )
 }
 
 /// The one refused operation of a batch: the answers to the others are left out.

@@ -9,6 +9,7 @@ use handler::{
     attempt::Attempt,
     idempotency::{
         Fingerprint, Key, Ledger, Operation, Outcome,
+        key::bucket_of_the_tick,
         ledger::{Error, Pending},
     },
     json::Object,
@@ -141,6 +142,46 @@ async fn a_lost_reply_of_a_write_that_was_not_applied_leads_to_another_insert() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lost_reply_while_there_is_no_table_is_an_insert_that_was_not_applied() {
+    let no_table_to_read = azure::refused(404, "TableNotFound").into();
+    let script = Script::new([Step::Lost, no_table_to_read, no_table(), table_created(), committed()]);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed(vec![]));
+    assert_eq!(script.kinds(), ["batch", "get", "batch", "create", "batch"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_fails_says_nothing_about_the_record() {
+    let script = Script::new([exists(), throttled(), exists(), stored(SAME, "another attempt", 1)]);
+    assert_eq!(commit(&script).await.unwrap(), duplicate());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_failed_and_asked_for_time_is_given_it() {
+    let start = Instant::now();
+    let failed = azure::refused(500, "InternalError").header("retry-after", "20");
+    let script = Script::new([failed.into(), absent(), committed()]);
+    commit(&script).await.unwrap();
+    assert_eq!(start.elapsed(), Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_cannot_be_seen_yet_after_it_was_created_is_tried_again() {
+    let script = Script::new([no_table(), table_created(), no_table(), no_table(), table_created(), committed()]);
+    assert_eq!(commit(&script).await.unwrap(), Outcome::Committed(vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn purging_ends_when_its_time_is_up() {
+    let more = |answer: Step| match answer {
+        Step::Answer(answer) => Step::Answer(answer.header("x-ms-continuation-nextpartitionkey", "1!8!YnVja2V0")),
+        step => step,
+    };
+    let script = Script::new(std::iter::repeat_n(more(page(&[])), 100));
+    ledger(&script).purge(&attempt(), Instant::now()).await.unwrap();
+    assert_eq!(script.kinds().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_that_is_applied_late_is_recognised_by_its_commit_id() {
     let script = Script::new([Step::Lost, absent(), exists(), Step::LastInserted]);
     assert_eq!(commit(&script).await.unwrap(), Outcome::Committed(vec![]));
@@ -245,14 +286,17 @@ async fn a_service_that_asks_for_more_time_than_there_is_ends_the_attempt_at_onc
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_of_an_unknown_version_stops_the_attempt() {
+async fn a_record_of_a_later_version_stops_the_attempt_whatever_it_looks_like() {
+    let reshaped = azure::entity(&serde_json::json!({ "schema": 2, "receipt_blob": "https://shop.example" }));
+    let script = Script::new([exists(), reshaped.into()]);
+    assert!(matches!(commit(&script).await, Err(Error::UnknownSchema(2))));
     let script = Script::new([exists(), stored(SAME, "another attempt", 2)]);
     assert!(matches!(commit(&script).await, Err(Error::UnknownSchema(2))));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_record_that_cannot_be_read_is_not_taken_for_an_absent_one() {
-    let unreadable = || azure::entity(&serde_json::json!({ "schema": 1 })).into();
+    let unreadable = || azure::entity(&serde_json::json!({ "receipt": "no version" })).into();
     let steps = [exists(), unreadable()].into_iter().cycle().take(100);
     let script = Script::new(steps);
     assert!(commit(&script).await.is_err());
@@ -372,10 +416,13 @@ async fn purging_asks_for_the_expired_records_of_one_bucket_and_deletes_them_as_
         Script::new([page(&["record~1", "record~2"]), azure::batch(&[azure::inserted(), azure::inserted()]).into()]);
     assert_eq!(purge(&script).await, Ok(2));
     let query = percent_decoded(&script.received()[0].url);
-    // 2026-11-21T10:20Z is tick 5984188 of five minutes: 5984188 mod 64 = 60 = 0x3c.
-    for part in
-        ["PartitionKey eq 'bucket~3c'", "RowKey ge 'record~'", "expires_at lt datetime'2026-11-21T10:20:00.0000000Z'"]
-    {
+    let bucket = format!("PartitionKey eq 'bucket~{:02x}'", bucket_of_the_tick(attempt().now));
+    for part in [
+        bucket.as_str(),
+        "RowKey ge 'record~'",
+        "RowKey lt 'record~~'",
+        "expires_at lt datetime'2026-11-21T10:20:00.0000000Z'",
+    ] {
         assert!(query.contains(part), "{query}");
     }
     assert!(script.received()[1].body.contains("if-match: W/\"record~1\""));

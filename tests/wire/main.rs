@@ -1,7 +1,8 @@
 //! The storage client against answers that are scripted to the byte.
 //!
-//! The emulator is kinder than the service: it sends an error code with every error, JSON bodies, and complete batch answers. These
-//! tests answer as real Azure does, and as a broken network does; the end-to-end tests run over the emulator.
+//! The emulator is kinder than the service: it sends an error code with every error, JSON bodies, and complete batch
+//! answers. These tests answer as real Azure does, and as a broken network does; the end-to-end tests run over the
+//! emulator.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails may panic")]
 
@@ -9,4 +10,5 @@ mod azure;
 mod connection;
 mod ledger;
 mod scripted;
+mod server;
 mod transport;

@@ -120,7 +120,8 @@ fn finished_orders(invocations: &[Invocation]) -> usize {
     invocations.iter().filter(|invocation| invocation.function != TIMER).count()
 }
 
-/// Fires the timer while the tables are out of reach, brings them back after some attempts, and waits for one that succeeds.
+/// Fires the timer while the tables are out of reach, brings them back after some attempts, and waits for one that
+/// succeeds.
 async fn tick_through_an_outage(host: &LocalHost, tables: &FaultProxy) -> Result<Vec<Invocation>> {
     tables.close();
     fire_timer(host).await?;
