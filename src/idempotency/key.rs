@@ -124,8 +124,8 @@ mod tests {
     use std::collections::BTreeSet;
     use time::{Duration, macros::datetime};
 
-    /// Computed independently with
-    /// `python3 -c 'import hashlib,struct; p=[b"1",b"orders",b"order-123"]; print(hashlib.sha256(b"".join(struct.pack(">Q",len(x))+x for x in p)).hexdigest())'`
+    /// Computed independently with `python3 -c 'import hashlib,struct; p=[b"1",b"orders",b"order-123"];
+    /// print(hashlib.sha256(b"".join(struct.pack(">Q",len(x))+x for x in p)).hexdigest())'`
     #[test]
     fn the_same_id_has_the_same_key_for_ever() {
         for (id, bucket, hash) in [

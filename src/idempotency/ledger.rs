@@ -28,8 +28,8 @@ use tracing::warn;
 pub const GRACE: Duration = Duration::seconds(30);
 
 /// A duplicate looks for events left behind when its record is of this age: a crash brings the message back after the
-/// `visibilityTimeout`, or after ten minutes when the host itself is gone. Before, the first delivery may be at work; later, the timer
-/// has had its turn.
+/// `visibilityTimeout`, or after ten minutes when the host itself is gone. Before, the first delivery may be at work;
+/// later, the timer has had its turn.
 const LEFT_BEHIND: Range<Duration> = GRACE..Duration::minutes(15);
 
 /// The records of all committed operations.
