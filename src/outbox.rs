@@ -99,7 +99,7 @@ pub async fn relay(ledger: &Ledger, queue: &Queue, attempt: &Attempt, stop: Inst
     relayed
 }
 
-/// Publishes what is left behind in one bucket, and says how much, also when it had to stop.
+/// Publishes what is left behind in one bucket, and says how much, also when something had to stay.
 async fn relay_bucket(
     ledger: &Ledger,
     queue: &Queue,
@@ -107,6 +107,7 @@ async fn relay_bucket(
     (attempt, stop): (&Attempt, Instant),
 ) -> (usize, Result<(), storage::Error>) {
     let mut events = 0;
+    let mut unfinished = Ok(());
     let mut pages = ledger.pending(bucket, attempt.now);
     loop {
         if Instant::now() >= stop {
@@ -115,35 +116,42 @@ async fn relay_bucket(
         let page = match pages.next().await {
             Some(Ok(page)) => page,
             Some(Err(error)) if !error.is_table_missing() => return (events, Err(error)),
-            Some(Err(_)) | None => return (events, Ok(())),
+            Some(Err(_)) | None => return (events, unfinished),
         };
         let (published, result) = put_and_forget(ledger, queue, &page, attempt).await;
         events += published;
-        if result.is_err() {
-            return (events, result);
+        match result {
+            Err(error) if error.is_transient() => return (events, Err(error)),
+            result => unfinished = unfinished.and(result),
         }
     }
 }
 
 /// Puts events of one partition on the queue and takes those that are there out of the outbox; says how many are on the
-/// queue.
+/// queue. An event that the queue refuses stays, and does not hold up the others; when the queue cannot be reached, the
+/// others wait too.
 async fn put_and_forget(
     ledger: &Ledger,
     queue: &Queue,
     pending: &[Pending],
     attempt: &Attempt,
 ) -> (usize, Result<(), storage::Error>) {
-    let mut published = 0;
+    let mut published = Vec::with_capacity(pending.len());
     let mut result = Ok(());
     for event in pending {
-        result = patiently(attempt, async || queue.put(&event.body).await).await;
-        if result.is_err() {
-            break;
+        match patiently(attempt, async || queue.put(&event.body).await).await {
+            Ok(()) => published.push(event),
+            Err(error) => {
+                let is_down = error.is_transient();
+                result = Err(error);
+                if is_down {
+                    break;
+                }
+            }
         }
-        published += 1;
     }
-    let forgotten = patiently(attempt, async || ledger.published(&pending[..published]).await).await;
-    (published, result.and(forgotten))
+    let forgotten = patiently(attempt, async || ledger.published(&published).await).await;
+    (published.len(), result.and(forgotten))
 }
 
 /// Repeats what may fail in passing, a few times: the timer comes back to what is left.

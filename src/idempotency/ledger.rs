@@ -222,7 +222,7 @@ impl Ledger {
     /// # Errors
     ///
     /// Some may be left, to be published again under the same id.
-    pub async fn published(&self, events: &[Pending]) -> Result<(), storage::Error> {
+    pub async fn published(&self, events: &[&Pending]) -> Result<(), storage::Error> {
         let Some(Pending { partition_key, .. }) = events.first() else { return Ok(()) };
         let tags: Vec<_> = events.iter().map(|event| &event.tag).collect();
         match self.table.delete_all(partition_key, &tags).await {

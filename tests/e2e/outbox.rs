@@ -235,6 +235,32 @@ async fn a_tick_in_which_one_bucket_fails_does_the_others_and_the_retry_does_the
 }
 
 #[tokio::test]
+async fn an_event_that_the_queue_refuses_does_not_hold_up_the_others() {
+    let app = App::start().await;
+    app.account.create_table(TABLE).await.unwrap();
+    for n in 0..5 {
+        let row = json!({
+            "PartitionKey": "bucket~00",
+            "RowKey": format!("outbox~{n:064}~0"),
+            "body": format!("event {n}"),
+            "created_at@odata.type": "Edm.DateTime",
+            "created_at": "2026-01-01T00:00:00Z",
+        });
+        app.account.insert_row(TABLE, row.as_object().unwrap()).await.unwrap();
+    }
+    app.queues.set_rule(|request| {
+        let is_refused = String::from_utf8_lossy(&request.body).contains("event 2");
+        if is_refused { Fault::Status(400, Vec::new(), String::new()) } else { Fault::Pass }
+    });
+    let tick = app.host.fire_timer(TIMER).await.unwrap();
+    assert_eq!((tick.succeeded, tick.reason.as_deref()), (false, Some("Storage refused the request")));
+    let mut published: Vec<_> = app.account.peek("order-events").await.unwrap().into_iter().map(|m| m.text).collect();
+    published.sort();
+    assert_eq!(published, ["event 0", "event 1", "event 3", "event 4"], "each once, in four attempts");
+    assert_eq!(app.outbox().await.len(), 1);
+}
+
+#[tokio::test]
 async fn two_instances_that_relay_at_once_lose_nothing() {
     let app = App::start().await;
     app.fail_events(Fault::Status(403, Vec::new(), String::new()));

@@ -396,7 +396,7 @@ async fn a_published_event_that_somebody_else_took_out_already_does_not_keep_the
     ]);
     let ledger = ledger(&script);
     let pending = ledger.pending(0, attempt().now).next().await.unwrap().unwrap();
-    ledger.published(&pending).await.unwrap();
+    ledger.published(&pending.iter().collect::<Vec<_>>()).await.unwrap();
     assert_eq!(script.kinds(), ["query", "batch", "delete", "delete"]);
     assert!(script.received()[0].url.contains("2026-11-21T10%3A19%3A30"), "older than the grace period");
 }
