@@ -361,4 +361,19 @@ mod tests {
         fs::write(folder.path().join("host.json"), "{").unwrap();
         check_fault(&[("FUNCTIONS_APP_ROOT_PATH", root)], "host.json is not JSON");
     }
+
+    #[test]
+    fn the_readme_names_every_setting_with_its_default() {
+        let readme = include_str!("../README.md");
+        let config = Config::from_settings(&settings(&[])).unwrap();
+        for (name, default) in [
+            ("AzureWebJobsStorage", "needed".to_owned()),
+            (TABLE, format!("`{}`", config.table)),
+            (TTL_HOURS, format!("`{}`", config.retention.whole_hours())),
+            (EVENTS_QUEUE, format!("`{}`", config.events_queue)),
+            ("RUST_LOG", "`warn,handler=info`".to_owned()),
+        ] {
+            assert!(readme.contains(&format!("| `{name}` | {default} |")), "{name}");
+        }
+    }
 }

@@ -19,7 +19,8 @@ const OLDEST_NODE: u32 = 20;
 
 /// The folder that cargo builds into.
 pub fn target_folder() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let workspace = manifest.parent().unwrap_or(manifest);
     match env::var_os("CARGO_TARGET_DIR") {
         Some(folder) => workspace.join(folder),
         None => workspace.join("target"),
