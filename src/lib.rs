@@ -40,8 +40,3 @@ pub mod attempt;
 pub mod config;
 pub mod logging;
 pub mod stop;
-
-/// The example in the README is compiled and run with the documentation tests.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;

@@ -11,7 +11,8 @@ use crate::{
     idempotency::{
         Key, Ledger,
         key::{BUCKETS, bucket_of_the_tick},
-        ledger::Pending,
+        ledger::{self, Pending},
+        record::{SCHEMA, edm_date_time},
     },
     json::xml_safe,
     order::Event,
@@ -21,9 +22,12 @@ use crate::{
 use futures::{StreamExt, stream};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use time::format_description::well_known::Rfc3339;
+use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
+
+/// How long an invocation publishes: its order is committed, and the host waits for the answer.
+const PUBLISH_TIME: Duration = Duration::from_secs(10);
 
 /// How many buckets are relayed at the same time.
 const BUCKETS_AT_ONCE: usize = 8;
@@ -52,7 +56,8 @@ pub fn bodies(events: &[Event], (source, subject): (&'static str, &str), key: &K
             id: key.event_id(index),
             source,
             kind: event.kind,
-            time: attempt.now.format(&Rfc3339).unwrap_or_default(),
+            // Of fixed length, so that an event has the same size in every delivery.
+            time: edm_date_time(attempt.now),
             subject,
             datacontenttype: "application/json",
             data: &event.data,
@@ -62,13 +67,13 @@ pub fn bodies(events: &[Event], (source, subject): (&'static str, &str), key: &K
     events.iter().enumerate().map(body).collect()
 }
 
-/// Publishes the events of one operation. A failure is no failure of the operation, which is committed: what is left
-/// stays in the outbox.
+/// Publishes the events of one operation, for a short time. A failure is no failure of the operation, which is committed:
+/// what is left stays in the outbox.
 pub async fn publish(ledger: &Ledger, queue: &Queue, pending: &[Pending], attempt: &Attempt) {
-    let (published, result) = put_and_forget(ledger, queue, pending, attempt).await;
+    let stop = attempt.deadline.min(Instant::now() + PUBLISH_TIME);
+    let (published, result) = put_and_forget(ledger, queue, pending, (attempt, stop)).await;
     if let Err(error) = result {
-        let left = pending.len() - published;
-        warn!("Publishing is left to the timer: events={left} cause={error}");
+        warn!("Publishing is left to the timer: published={published} of={} cause={error}", pending.len());
     }
 }
 
@@ -77,12 +82,14 @@ pub async fn publish(ledger: &Ledger, queue: &Queue, pending: &[Pending], attemp
 pub struct Relayed {
     /// Events published.
     pub events: usize,
-    /// Buckets in which something may be left, and why in one of them.
-    pub unfinished: Option<(usize, storage::Error)>,
+    /// Buckets in which something may be left.
+    pub unfinished: usize,
+    /// Why, in one of them.
+    pub cause: Option<ledger::Error>,
 }
 
-/// Publishes the events left behind in all buckets, as many as can be until `stop`. It begins with the bucket whose
-/// turn it is by the clock, so that no bucket is always the one for which there is no time.
+/// Publishes the events left behind in all buckets, as many as can be until `stop`. It begins with the bucket whose turn
+/// it is by the clock, so that no bucket is always the one for which there is no time.
 pub async fn relay(ledger: &Ledger, queue: &Queue, attempt: &Attempt, stop: Instant) -> Relayed {
     let first = bucket_of_the_tick(attempt.now);
     let buckets = (0..BUCKETS).map(|step| (first + step) % BUCKETS);
@@ -92,8 +99,8 @@ pub async fn relay(ledger: &Ledger, queue: &Queue, attempt: &Attempt, stop: Inst
     while let Some((events, result)) = results.next().await {
         relayed.events += events;
         if let Err(error) = result {
-            let buckets = relayed.unfinished.map_or(0, |(buckets, _)| buckets);
-            relayed.unfinished = Some((buckets + 1, error));
+            relayed.unfinished += 1;
+            relayed.cause = Some(error);
         }
     }
     relayed
@@ -105,62 +112,82 @@ async fn relay_bucket(
     queue: &Queue,
     bucket: u8,
     (attempt, stop): (&Attempt, Instant),
-) -> (usize, Result<(), storage::Error>) {
+) -> (usize, Result<(), ledger::Error>) {
     let mut events = 0;
     let mut unfinished = Ok(());
     let mut pages = ledger.pending(bucket, attempt.now);
     loop {
         if Instant::now() >= stop {
-            return (events, Err(storage::Error::NotSent("no time left in this tick".to_owned())));
+            return (events, Err(ledger::Error::OutOfTime));
         }
         let page = match pages.next().await {
             Some(Ok(page)) => page,
-            Some(Err(error)) if !error.is_table_missing() => return (events, Err(error)),
+            Some(Err(error)) if !error.is_table_missing() => return (events, Err(error.into())),
             Some(Err(_)) | None => return (events, unfinished),
         };
-        let (published, result) = put_and_forget(ledger, queue, &page, attempt).await;
+        let (published, result) = put_and_forget(ledger, queue, &page, (attempt, stop)).await;
         events += published;
         match result {
-            Err(error) if error.is_transient() => return (events, Err(error)),
+            Err(error) if !is_about_one_event(&error) => return (events, Err(error)),
             result => unfinished = unfinished.and(result),
         }
     }
 }
 
-/// Puts events of one partition on the queue and takes those that are there out of the outbox; says how many are on the
-/// queue. An event that the queue refuses stays, and does not hold up the others; when the queue cannot be reached, the
-/// others wait too.
+/// Puts events of one partition on the queue until `stop`, and takes those that are there out of the outbox; says how many
+/// are on the queue. An event that cannot be published stays, and does not hold up the others; when the queue cannot be
+/// used, the others wait too.
 async fn put_and_forget(
     ledger: &Ledger,
     queue: &Queue,
     pending: &[Pending],
-    attempt: &Attempt,
-) -> (usize, Result<(), storage::Error>) {
+    (attempt, stop): (&Attempt, Instant),
+) -> (usize, Result<(), ledger::Error>) {
     let mut published = Vec::with_capacity(pending.len());
     let mut result = Ok(());
     for event in pending {
-        match patiently(attempt, async || queue.put(&event.body).await).await {
+        match put(queue, event, (attempt, stop)).await {
             Ok(()) => published.push(event),
-            Err(error) => {
-                let is_down = error.is_transient();
+            Err(error) if is_about_one_event(&error) => {
+                warn!("An event cannot be published: row={} cause={error}", event.tag.row_key);
                 result = Err(error);
-                if is_down {
-                    break;
-                }
+            }
+            Err(error) => {
+                result = Err(error);
+                break;
             }
         }
     }
-    let forgotten = patiently(attempt, async || ledger.published(&published).await).await;
-    (published.len(), result.and(forgotten))
+    let forgotten = patiently((attempt, stop), async || ledger.published(&published).await).await;
+    (published.len(), result.and(forgotten.map_err(Into::into)))
 }
 
-/// Repeats what may fail in passing, a few times: the timer comes back to what is left.
+async fn put(queue: &Queue, event: &Pending, (attempt, stop): (&Attempt, Instant)) -> Result<(), ledger::Error> {
+    if event.schema != SCHEMA {
+        return Err(ledger::Error::UnknownSchema(event.schema));
+    }
+    if Instant::now() >= stop {
+        return Err(ledger::Error::OutOfTime);
+    }
+    Ok(patiently((attempt, stop), async || queue.put(&event.body).await).await?)
+}
+
+fn is_about_one_event(error: &ledger::Error) -> bool {
+    match error {
+        ledger::Error::Storage(error) => error.is_about_the_message(),
+        ledger::Error::UnknownSchema(_) => true,
+        ledger::Error::OutOfTime => false,
+    }
+}
+
+/// Makes a request, and repeats it a few times when it failed in passing and there is time: the timer comes back to what
+/// is left.
 async fn patiently(
-    attempt: &Attempt,
+    (attempt, stop): (&Attempt, Instant),
     request: impl AsyncFn() -> Result<(), storage::Error>,
 ) -> Result<(), storage::Error> {
     let pauses = Backoff::IMPATIENT.pauses(attempt.random.clone());
-    until(attempt.deadline, pauses, async || {
+    until(stop, pauses, async || {
         request().await.map_err(|error| match error.is_transient() {
             true => Failed::Transient { retry_after: error.retry_after(), cause: error },
             false => Failed::Permanent(error),

@@ -40,14 +40,8 @@ pub async fn run(ledger: &Ledger, events: &Queue, tick: &TimerTick, attempt: &At
     // A third of the time for each of the two, so that both end well before the host would end them.
     let third = attempt.deadline.saturating_duration_since(Instant::now()) / 3;
     let relayed = outbox::relay(ledger, events, attempt, Instant::now() + third).await;
-    let (purged, purge_error) = match ledger.purge(attempt, Instant::now() + third).await {
-        Ok(purged) => (purged, None),
-        Err(error) => (0, Some(error)),
-    };
-    let unfinished = relayed.unfinished.as_ref().map_or(0, |(buckets, _)| *buckets);
-    info!("Relayed {} events, purged {purged} expired records, {unfinished} buckets unfinished.", relayed.events);
-    match relayed.unfinished.map(|(_, error)| error).or(purge_error) {
-        Some(error) => Err(error.into()),
-        None => Ok(()),
-    }
+    let (purged, purge) = ledger.purge(attempt, Instant::now() + third).await;
+    let (published, unfinished) = (relayed.events, relayed.unfinished);
+    info!("Relayed {published} events, purged {purged} expired records, {unfinished} buckets unfinished.");
+    relayed.cause.map_or(Ok(()), Err).and(purge)
 }

@@ -75,12 +75,12 @@ pub fn partition_key(bucket: u8) -> String {
     format!("bucket~{bucket:02x}")
 }
 
-/// The bucket whose turn it is at `now`: another one every minute, in an order without pattern, so that every bucket
-/// has its turn whatever the schedule of the timer is, and without anything to remember.
+/// The bucket whose turn it is at `now`: another one every five minutes, in an order without pattern, so that every
+/// bucket has its turn whatever the schedule of the timer is, and without anything to remember.
 #[must_use]
 pub fn bucket_of_the_tick(now: OffsetDateTime) -> u8 {
-    let minute = now.unix_timestamp().div_euclid(60);
-    digest(&[&minute.to_be_bytes()])[0] >> 2
+    let turn = now.unix_timestamp().div_euclid(5 * 60);
+    digest(&[&turn.to_be_bytes()])[0] >> 2
 }
 
 /// What a message says, apart from its id: tells a duplicate from another order with the same id.
@@ -165,11 +165,11 @@ mod tests {
     #[test]
     fn every_bucket_has_its_turn_whatever_the_schedule() {
         let start = datetime!(2026-11-21 00:00 UTC);
-        for minutes in [1, 5, 10, 60, 64, 24 * 60] {
+        for minutes in [5, 10, 60, 64, 24 * 60] {
             let ticks = (0..1_000).map(|tick| bucket_of_the_tick(start + Duration::minutes(minutes * tick)));
             assert_eq!(ticks.collect::<BTreeSet<_>>(), (0..BUCKETS).collect(), "every {minutes} minutes");
         }
-        assert_eq!(bucket_of_the_tick(start), bucket_of_the_tick(start + Duration::seconds(59)));
+        assert_eq!(bucket_of_the_tick(start), bucket_of_the_tick(start + Duration::seconds(299)));
     }
 
     proptest! {

@@ -9,7 +9,7 @@
 use super::{
     Fingerprint, Key,
     key::{bucket_of_the_tick, partition_key},
-    record::{Content, Lifetime, OutboxRow, Record, Row, StoredRecord, edm_date_time},
+    record::{Content, Lifetime, OutboxRow, Record, Row, SCHEMA, StoredRecord, edm_date_time},
     verdict::{Verdict, verdict},
 };
 use crate::{
@@ -46,8 +46,11 @@ pub enum Error {
     #[error(transparent)]
     Storage(#[from] storage::Error),
     /// The record was written by something newer than this program.
-    #[error("the record of this order has schema version {0}, which this program does not know")]
+    #[error("a record has schema version {0}, which this program does not know")]
     UnknownSchema(i32),
+    /// Nothing is wrong, but there was more to do.
+    #[error("there was no time for the rest")]
+    OutOfTime,
 }
 
 /// An operation to commit.
@@ -88,7 +91,10 @@ pub struct Pending {
     /// As it was seen there.
     #[serde(flatten)]
     pub tag: RowTag,
+    /// See [`SCHEMA`]: of a later version only this is known.
+    pub schema: i32,
     /// What to publish.
+    #[serde(default)]
     pub body: String,
 }
 
@@ -151,7 +157,7 @@ impl Ledger {
         let &Operation { key, events, .. } = operation;
         let pending = etags.into_iter().skip(1).zip(events).enumerate().map(|(index, (etag, body))| {
             let tag = RowTag { row_key: key.outbox_row_key(index), etag: etag? };
-            Some(Pending { partition_key: key.partition_key(), tag, body: body.clone() })
+            Some(Pending { partition_key: key.partition_key(), tag, schema: SCHEMA, body: body.clone() })
         });
         match pending.collect::<Option<Vec<_>>>() {
             Some(pending) => pending,
@@ -213,36 +219,22 @@ impl Ledger {
     }
 
     fn pages_of_events(&self, filter: String) -> Pages<'_, Pending> {
-        self.table.query(filter, "PartitionKey,RowKey,body")
+        self.table.query(filter, "PartitionKey,RowKey,schema,body")
     }
 
-    /// Takes `events` of one partition, which are published, out of the outbox. Whoever else published them may have
-    /// done so already.
+    /// Takes `events` of one partition, which are published, out of the outbox.
     ///
     /// # Errors
     ///
     /// Some may be left, to be published again under the same id.
     pub async fn published(&self, events: &[&Pending]) -> Result<(), storage::Error> {
         let Some(Pending { partition_key, .. }) = events.first() else { return Ok(()) };
-        let tags: Vec<_> = events.iter().map(|event| &event.tag).collect();
-        match self.table.delete_all(partition_key, &tags).await {
-            Err(error) if error.is_changed_or_gone() => {
-                for tag in tags {
-                    self.table.delete_all(partition_key, &[tag]).await.or_else(ignore_gone)?;
-                }
-                Ok(())
-            }
-            result => result,
-        }
+        self.delete(partition_key, &events.iter().map(|event| &event.tag).collect::<Vec<_>>()).await
     }
 
-    /// Deletes the records of this tick's bucket that are past their retention, and says how many. What is left when
-    /// the time is up is left to the next round through the buckets.
-    ///
-    /// # Errors
-    ///
-    /// Some may be left; the host repeats the tick.
-    pub async fn purge(&self, attempt: &Attempt, stop: Instant) -> Result<usize, storage::Error> {
+    /// Deletes the records of this tick's bucket that are past their retention, until `stop`. Says how many, also when
+    /// some are left.
+    pub async fn purge(&self, attempt: &Attempt, stop: Instant) -> (usize, Result<(), Error>) {
         let partition_key = partition_key(bucket_of_the_tick(attempt.now));
         let filter = format!(
             "PartitionKey eq '{partition_key}' and RowKey ge 'record~' and RowKey lt 'record~~' and expires_at lt datetime'{}'",
@@ -252,28 +244,35 @@ impl Ledger {
         let mut pages = self.table.query::<RowTag>(filter, "RowKey");
         while let Some(page) = pages.next().await {
             let page = match page {
+                Ok(page) => page,
                 Err(error) if error.is_table_missing() => break,
-                page => page?,
+                Err(error) => return (purged, Err(error.into())),
             };
-            purged += self.delete_expired(&partition_key, &page).await?;
+            if let Err(error) = self.delete(&partition_key, &page.iter().collect::<Vec<_>>()).await {
+                return (purged, Err(error.into()));
+            }
+            purged += page.len();
             if Instant::now() >= stop {
-                break;
+                return (purged, Err(Error::OutOfTime));
             }
         }
-        Ok(purged)
+        (purged, Ok(()))
     }
 
-    /// Deletes records as they were seen. One that is gone was purged by another instance.
-    async fn delete_expired(&self, partition_key: &str, page: &[RowTag]) -> Result<usize, storage::Error> {
-        let tags: Vec<_> = page.iter().collect();
-        if tags.is_empty() {
-            return Ok(0);
+    /// Deletes rows of one partition as they were seen. One that is gone was deleted by another instance.
+    async fn delete(&self, partition_key: &str, rows: &[&RowTag]) -> Result<(), storage::Error> {
+        if rows.is_empty() {
+            return Ok(());
         }
-        self.table
-            .delete_all(partition_key, &tags)
-            .await
-            .map(|()| tags.len())
-            .or_else(|error| ignore_gone(error).map(|()| 0))
+        match self.table.delete_all(partition_key, rows).await {
+            Err(error) if error.is_changed_or_gone() && rows.len() > 1 => {
+                for row in rows {
+                    self.table.delete_all(partition_key, &[row]).await.or_else(ignore_gone)?;
+                }
+                Ok(())
+            }
+            result => result.or_else(ignore_gone),
+        }
     }
 }
 

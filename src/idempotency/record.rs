@@ -6,7 +6,10 @@
 //! invocation instead of guessing.
 
 use super::{Fingerprint, Key};
-use crate::storage::{batch::MAX_OPERATIONS, queue::MAX_MESSAGE};
+use crate::storage::{
+    batch::MAX_OPERATIONS,
+    queue::{self, MAX_MESSAGE},
+};
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, macros::format_description};
 
@@ -33,7 +36,9 @@ pub enum TooLarge {
     #[error("event {0} has {1} UTF-16 units, more than the {MAX_TEXT} of a table property")]
     Event(usize, usize),
     /// One event, on the queue.
-    #[error("event {0} has {1} bytes, more than the {MAX_MESSAGE} of a queue message")]
+    #[error(
+        "event {0} has {1} bytes, more than the {MAX_MESSAGE} of a queue message, or more than that when escaped in XML"
+    )]
     Message(usize, usize),
     /// The number of events.
     #[error("there are {0} events, more than the {MAX_EVENTS} of an entity group transaction beside the record")]
@@ -62,7 +67,7 @@ pub fn check_size(receipt: &str, events: &[String]) -> Result<(), TooLarge> {
         if units(event) > MAX_TEXT {
             return Err(TooLarge::Event(index, units(event)));
         }
-        if event.len() > MAX_MESSAGE {
+        if !queue::fits(event) {
             return Err(TooLarge::Message(index, event.len()));
         }
     }
@@ -88,6 +93,7 @@ pub struct OutboxRow<'a> {
     #[serde(rename = "RowKey")]
     row_key: String,
     schema: i32,
+    /// For the eyes of an operator: the body has it too.
     event_id: String,
     body: &'a str,
     #[serde(rename = "created_at@odata.type")]
@@ -281,6 +287,7 @@ mod tests {
         assert_eq!(check_size(&text(MAX_TEXT + 1), &[]), Err(TooLarge::Receipt(MAX_TEXT + 1)));
         assert_eq!(check_size("", &[text(1), text(MAX_TEXT + 1)]), Err(TooLarge::Event(1, MAX_TEXT + 1)));
         assert_eq!(check_size("", &["€".repeat(22_000)]), Err(TooLarge::Message(0, 66_000)));
+        assert_eq!(check_size("", &["&".repeat(30_000)]), Err(TooLarge::Message(0, 30_000)));
         assert_eq!(check_size("", &vec![text(1); MAX_EVENTS]), Ok(()));
         assert_eq!(check_size("", &vec![text(1); MAX_EVENTS + 1]), Err(TooLarge::Events(MAX_EVENTS + 1)));
         assert_eq!(check_size("", &vec![text(32_000); 70]), Err(TooLarge::Transaction(2_240_000)));

@@ -53,7 +53,8 @@ impl Cause {
     const fn phrase(&self) -> &'static str {
         match self {
             Self::Ledger(ledger::Error::Storage(error)) => storage::Error::phrase(error),
-            Self::Ledger(ledger::Error::UnknownSchema(_)) => "The record of this order has an unknown schema version",
+            Self::Ledger(ledger::Error::UnknownSchema(_)) => "A record has an unknown schema version",
+            Self::Ledger(ledger::Error::OutOfTime) => "More is left than one attempt has time for",
             Self::Deadline(_) => "Not finished in time",
             Self::Panic => "The function panicked",
             Self::Undecodable(_) => "The invocation cannot be decoded",
@@ -145,7 +146,8 @@ mod tests {
         let storage = storage::Error::NotSent("connection refused".to_owned());
         for (cause, phrase) in [
             (Cause::Ledger(storage.into()), "Storage cannot be reached"),
-            (Cause::Ledger(ledger::Error::UnknownSchema(2)), "The record of this order has an unknown schema version"),
+            (Cause::Ledger(ledger::Error::UnknownSchema(2)), "A record has an unknown schema version"),
+            (Cause::Ledger(ledger::Error::OutOfTime), "More is left than one attempt has time for"),
             (Cause::Deadline(Duration::from_secs(290)), "Not finished in time"),
             (Cause::Panic, "The function panicked"),
             (Cause::Undecodable(DecodeError::NoMessage), "The invocation cannot be decoded"),

@@ -13,7 +13,7 @@ use azure_core::{
 use bytes::{Bytes, BytesMut};
 use std::{collections::HashMap, error::Error as _, sync::OnceLock, time::Duration};
 
-/// More than any answer the Table service gives: a page or a batch has at most 4 MiB.
+/// More than any answer the services give: a page or a batch has at most 4 MiB.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
 /// The time limits of one request.
@@ -93,8 +93,9 @@ fn outgoing(request: &Request) -> Result<reqwest::Request, Error> {
     let method = request.method().as_ref().parse().map_err(|_| unsendable("the method"))?;
     let mut out = reqwest::Request::new(method, request.url().clone());
     for (name, value) in request.headers().iter() {
-        // The body may have been made strict, which changes its length; the client counts it again.
-        if *name != azure_core::headers::CONTENT_LENGTH {
+        // The body may have been made strict, which changes its length, so it is counted again. Of an empty one the length is
+        // not sent by itself, but the service insists on it.
+        if *name != azure_core::headers::CONTENT_LENGTH || value.as_str() == "0" {
             let name: reqwest::header::HeaderName = name.as_str().parse().map_err(|_| unsendable("a header name"))?;
             out.headers_mut().insert(name, value.as_str().parse().map_err(|_| unsendable("a header value"))?);
         }

@@ -72,6 +72,18 @@ impl Error {
         matches!(self, Self::Refused { status: 404, code, .. } if code == "TableNotFound")
     }
 
+    /// Whether the queue to create was there before.
+    #[must_use]
+    pub fn is_queue_present(&self) -> bool {
+        matches!(self, Self::Refused { status: 409, code, .. } if code == "QueueAlreadyExists")
+    }
+
+    /// Whether it is the message itself that was refused, and another one may be taken.
+    #[must_use]
+    pub const fn is_about_the_message(&self) -> bool {
+        matches!(self, Self::Refused { status: 400 | 413, .. })
+    }
+
     /// Whether the queue is not there.
     #[must_use]
     pub fn is_queue_missing(&self) -> bool {

@@ -16,6 +16,15 @@ use std::sync::Arc;
 /// KiB](https://learn.microsoft.com/azure/storage/queues/scalability-targets).
 pub const MAX_MESSAGE: usize = 65_536;
 
+/// The most the body of a request to put a message can hold, in bytes. A message is escaped in it.
+const MAX_BODY: usize = 131_584;
+
+/// Whether a message can be put on a queue.
+#[must_use]
+pub fn fits(message: &str) -> bool {
+    message.len() <= MAX_MESSAGE && body(message).len() <= MAX_BODY
+}
+
 /// One queue.
 #[derive(Debug)]
 pub struct Queue {
@@ -44,17 +53,16 @@ impl Queue {
     /// The message is not on the queue, unless the error [may be applied](Error::may_be_applied).
     pub async fn put(&self, message: &str) -> Result<(), Error> {
         match self.put_once(message).await {
-            Err(error) if error.is_queue_missing() => {
-                self.send(Method::Put, &[], String::new()).await?;
-                self.put_once(message).await
-            }
+            Err(error) if error.is_queue_missing() => match self.send(Method::Put, &[], String::new()).await {
+                Err(error) if !error.is_queue_present() => Err(error),
+                _ => self.put_once(message).await,
+            },
             result => result,
         }
     }
 
     async fn put_once(&self, message: &str) -> Result<(), Error> {
-        let body = format!("<QueueMessage><MessageText>{}</MessageText></QueueMessage>", escaped(message));
-        self.send(Method::Post, &["messages"], body).await
+        self.send(Method::Post, &["messages"], body(message)).await
     }
 
     async fn send(&self, method: Method, path: &[&str], body: String) -> Result<(), Error> {
@@ -73,7 +81,8 @@ impl Queue {
     }
 }
 
-/// Text in XML. What XML cannot hold at all, escaped or not, is not in a message: see [`crate::json::xml_safe`].
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\r', "&#13;")
+/// The body that puts a message. What XML cannot hold at all, escaped or not, is in none: see [`crate::json::xml_safe`].
+fn body(message: &str) -> String {
+    let text = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\r', "&#13;");
+    format!("<QueueMessage><MessageText>{text}</MessageText></QueueMessage>")
 }

@@ -23,7 +23,7 @@ use uuid::Uuid;
 const EXPECTED_HEADERS: [(&str, &str); 3] =
     [("server", "unknown"), ("date", "Thu, 01 Jan 1970 00:00:00 GMT"), ("x-ms-version", "unknown")];
 
-/// The `HttpClient` that the table client is given.
+/// The `HttpClient` that the clients of tables and queues are given.
 #[derive(Debug)]
 pub struct Transport {
     inner: Arc<dyn HttpClient>,

@@ -2,7 +2,7 @@
 
 use azure_core::{HttpClient, Method, Request, Url};
 use handler::storage::{
-    Error,
+    Account, Error, Queue,
     connection::{Connection, TimeLimits},
 };
 use std::{
@@ -74,6 +74,25 @@ async fn one_connection_serves_many_requests() {
         assert_eq!(get(&connection, &url).await, Ok((200, "ok".to_owned())));
     }
     assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_request_without_a_body_says_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let account = format!("AccountName=a;AccountKey=a2V5;QueueEndpoint=http://{}/a", listener.local_addr().unwrap());
+    let queue = Queue::new(&Account::from_connection_string(&account).unwrap(), "order-events", Arc::new(patient()));
+    let put = tokio::spawn(async move { queue.put("{}").await });
+    let (mut socket, _) = listener.accept().await.unwrap();
+    let missing = "<Error><Code>QueueNotFound</Code></Error>";
+    let mut request = vec![0; 4096];
+    assert!(socket.read(&mut request).await.unwrap() > 0);
+    let answer = format!("HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\n\r\n{missing}", missing.len());
+    socket.write_all(answer.as_bytes()).await.unwrap();
+    let read = socket.read(&mut request).await.unwrap();
+    let create = String::from_utf8_lossy(&request[..read]).to_lowercase();
+    assert!(create.starts_with("put /a/order-events http/1.1\r\n"), "{create}");
+    assert!(create.contains("\r\ncontent-length: 0\r\n"), "real Azure answers 411 without it: {create}");
+    drop(put);
 }
 
 #[tokio::test]

@@ -13,7 +13,8 @@ use handler::{
         ledger::{Error, Pending},
     },
     json::Object,
-    storage,
+    outbox::relay,
+    storage::{Account, Queue},
 };
 use std::{sync::Arc, time::Duration};
 use time::macros::datetime;
@@ -177,7 +178,8 @@ async fn purging_ends_when_its_time_is_up() {
         step => step,
     };
     let script = Script::new(std::iter::repeat_n(more(page(&[])), 100));
-    ledger(&script).purge(&attempt(), Instant::now()).await.unwrap();
+    let (_, result) = ledger(&script).purge(&attempt(), Instant::now()).await;
+    assert!(matches!(result, Err(Error::OutOfTime)));
     assert_eq!(script.kinds().len(), 1);
 }
 
@@ -316,7 +318,7 @@ async fn the_record_says_when_it_expires() {
 fn events(bodies: &[&str]) -> Step {
     let row = |body: &&str| {
         serde_json::json!({
-            "PartitionKey": "bucket~00", "RowKey": format!("outbox~0~{body}"), "odata.etag": format!("W/\"{body}\""), "body": body,
+            "PartitionKey": "bucket~00", "RowKey": format!("outbox~0~{body}"), "odata.etag": format!("W/\"{body}\""), "body": body, "schema": 1,
         })
     };
     azure::entity(&serde_json::json!({ "value": bodies.iter().map(row).collect::<Vec<_>>() })).into()
@@ -406,15 +408,16 @@ fn page(rows: &[&str]) -> Step {
     azure::entity(&serde_json::json!({ "value": rows.iter().map(row).collect::<Vec<_>>() })).into()
 }
 
-async fn purge(script: &Arc<Script>) -> Result<usize, storage::Error> {
-    ledger(script).purge(&attempt(), Instant::now() + Duration::from_secs(60)).await
+async fn purge(script: &Arc<Script>) -> Result<usize, Error> {
+    let (purged, result) = ledger(script).purge(&attempt(), Instant::now() + Duration::from_secs(60)).await;
+    result.map(|()| purged)
 }
 
 #[tokio::test(start_paused = true)]
 async fn purging_asks_for_the_expired_records_of_one_bucket_and_deletes_them_as_seen() {
     let script =
         Script::new([page(&["record~1", "record~2"]), azure::batch(&[azure::inserted(), azure::inserted()]).into()]);
-    assert_eq!(purge(&script).await, Ok(2));
+    assert_eq!(purge(&script).await.unwrap(), 2);
     let query = percent_decoded(&script.received()[0].url);
     let bucket = format!("PartitionKey eq 'bucket~{:02x}'", bucket_of_the_tick(attempt().now));
     for part in [
@@ -431,25 +434,34 @@ async fn purging_asks_for_the_expired_records_of_one_bucket_and_deletes_them_as_
 #[tokio::test(start_paused = true)]
 async fn purging_without_a_table_or_without_expired_records_does_nothing() {
     for answer in [Step::Answer(azure::refused(404, "TableNotFound")), page(&[])] {
-        assert_eq!(purge(&Script::new([answer])).await, Ok(0));
+        assert_eq!(purge(&Script::new([answer])).await.unwrap(), 0);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_somebody_else_purged_is_no_failure() {
-    for (status, code) in
-        [("404 Not Found", "ResourceNotFound"), ("412 Precondition Failed", "UpdateConditionNotSatisfied")]
-    {
-        let gone = azure::batch(&[azure::refused_operation(status, 0, code)]);
-        let script = Script::new([page(&["record~1", "record~2"]), gone.into()]);
-        assert_eq!(purge(&script).await, Ok(0));
-    }
+async fn a_record_that_somebody_else_purged_does_not_keep_the_others() {
+    let gone = azure::batch(&[azure::refused_operation("404 Not Found", 0, "ResourceNotFound")]);
+    let deleted = azure::entity(&serde_json::json!({}));
+    let one_is_gone = azure::refused(404, "ResourceNotFound");
+    let script = Script::new([page(&["record~1", "record~2"]), gone.into(), one_is_gone.into(), deleted.into()]);
+    assert_eq!(purge(&script).await.unwrap(), 2);
+    assert_eq!(script.kinds(), ["query", "batch", "delete", "delete"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn purging_leaves_repetition_to_the_host() {
     let script = Script::new([Step::NotSent]);
-    assert!(purge(&script).await.unwrap_err().is_transient());
+    assert!(matches!(purge(&script).await, Err(Error::Storage(error)) if error.is_transient()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_ends_when_its_time_is_up_and_says_that_more_is_left() {
+    let script = Script::new([]);
+    let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
+    let queue = Queue::new(&account, "order-events", script.clone());
+    let relayed = relay(&ledger(&script), &queue, &attempt(), Instant::now()).await;
+    assert_eq!((relayed.events, relayed.unfinished, script.kinds().len()), (0, 64, 0));
+    assert!(matches!(relayed.cause, Some(Error::OutOfTime)));
 }
 
 fn percent_decoded(url: &str) -> String {

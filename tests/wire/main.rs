@@ -6,9 +6,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails may panic")]
 
+// What `src/order.rs` imports, for the example of the README.
+use handler::{json, quarantine};
+
 mod azure;
 mod connection;
 mod ledger;
+mod make_it_yours;
 mod scripted;
 mod server;
 mod transport;
