@@ -94,11 +94,7 @@ impl Account {
     /// Whether the account is on this machine, where no proxy may come between.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        match self.table_endpoint.host_str().map(|host| host.trim_matches(['[', ']'])) {
-            Some("localhost") => true,
-            Some(host) => host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback()),
-            None => false,
-        }
+        [&self.table_endpoint, &self.queue_endpoint].into_iter().all(is_loopback)
     }
 
     pub(super) fn tables(&self) -> CloudLocation {
@@ -113,6 +109,14 @@ impl Account {
 
     pub(super) fn credential(&self) -> StorageCredentials {
         self.credential.clone()
+    }
+}
+
+fn is_loopback(endpoint: &Url) -> bool {
+    match endpoint.host_str().map(|host| host.trim_matches(['[', ']'])) {
+        Some("localhost") => true,
+        Some(host) => host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback()),
+        None => false,
     }
 }
 
@@ -268,7 +272,9 @@ mod tests {
             ("10.0.0.4", false),
             ("127.0.0.1.example.com", false),
         ] {
-            let connection = format!("AccountName=a;AccountKey={KEY};TableEndpoint=http://{host}:10002/a");
+            let connection = format!(
+                "AccountName=a;AccountKey={KEY};TableEndpoint=http://{host}:1/a;QueueEndpoint=http://{host}:2/a"
+            );
             assert_eq!(Account::from_connection_string(&connection).unwrap().is_loopback(), expected, "{host}");
         }
     }

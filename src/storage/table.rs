@@ -51,8 +51,7 @@ impl Table {
     }
 
     /// Inserts `entities`, which all have this partition key, in one transaction: all of them or none. Answers with
-    /// their
-    /// `ETag`s, where the service gives them.
+    /// their `ETag`s, where the service gives them.
     ///
     /// # Errors
     ///

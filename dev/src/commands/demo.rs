@@ -12,7 +12,7 @@ use dev::{
     storage::Service,
 };
 
-use super::{QUEUES, app_root, build_handler, heading, outcome::Outcome};
+use super::{ORDERS, QUEUES, app_root, build_handler, heading, outcome::Outcome};
 
 const TIMER: &str = "scheduled_with_retry";
 pub(super) const TABLE: &str = "idempotency";
@@ -105,13 +105,13 @@ async fn tell(host: &LocalHost, account: &Account, tables: &FaultProxy) -> Resul
 async fn handle(host: &LocalHost, account: &Account, sample: &Sample) -> Result<Invocation> {
     let before = finished_orders(&host.invocations());
     if sample.base64 {
-        account.put_base64(QUEUES[0], sample.message).await?;
+        account.put_base64(ORDERS, sample.message).await?;
     } else {
-        account.put(QUEUES[0], sample.message).await?;
+        account.put(ORDERS, sample.message).await?;
     }
     host.poll_now();
     let invocations = host.wait_for(|all| finished_orders(all) > before, LIMIT).await.context("no invocation")?;
-    host.drain(account, QUEUES[0], LIMIT).await?;
+    host.drain(account, ORDERS, LIMIT).await?;
     let invocation = invocations.into_iter().rfind(|invocation| invocation.function != TIMER);
     invocation.context("no invocation")
 }

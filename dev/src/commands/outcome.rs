@@ -11,7 +11,7 @@ use dev::{
 };
 
 use super::{
-    QUEUES,
+    EVENTS, ORDERS, POISON, QUARANTINE, QUEUES,
     demo::{SAMPLES, TABLE},
     heading, print_table,
 };
@@ -38,7 +38,7 @@ impl Outcome {
         }
         for queue in QUEUES {
             heading(&format!("Queue {queue}"));
-            let titles = if queue == QUEUES[3] { EVENT } else { QUARANTINED };
+            let titles = if queue == EVENTS { EVENT } else { QUARANTINED };
             let rows: Vec<_> = self.messages(queue).iter().map(|message| columns(message, &titles)).collect();
             if rows.is_empty() {
                 println!("  (empty)");
@@ -66,7 +66,7 @@ impl Outcome {
     fn promises_about_the_order(&self) -> Vec<(String, bool)> {
         let receipt = |index: usize| self.answers.get(index).and_then(|answer| answer.return_value.as_ref());
         let record = self.rows.first().and_then(|row| row.get("RowKey")?.as_str()?.strip_prefix("record~"));
-        let events: Vec<_> = self.messages(QUEUES[3]).iter().map(envelope).collect();
+        let events: Vec<_> = self.messages(EVENTS).iter().map(envelope).collect();
         let is_announced = |hash: &str| events.len() == 1 && events[0]["id"] == format!("{hash}-0");
         vec![
             (
@@ -92,8 +92,8 @@ impl Outcome {
         });
         let mut promises: Vec<_> = in_quarantine.collect();
         let count = promises.len();
-        promises.push(("nothing else is in quarantine".to_owned(), self.messages(QUEUES[1]).len() == count));
-        let nothing_left = self.messages(QUEUES[0]).is_empty() && self.messages(QUEUES[2]).is_empty();
+        promises.push(("nothing else is in quarantine".to_owned(), self.messages(QUARANTINE).len() == count));
+        let nothing_left = self.messages(ORDERS).is_empty() && self.messages(POISON).is_empty();
         let all_succeeded = self.answers.len() == SAMPLES.len() && self.answers.iter().all(|answer| answer.succeeded);
         promises.push(("no message was left, lost or poisoned".to_owned(), nothing_left && all_succeeded));
         let attempts: Vec<_> = self.ticks.iter().map(|tick| tick.succeeded).collect();
@@ -104,7 +104,7 @@ impl Outcome {
     }
 
     fn is_quarantined(&self, reason: &str, message: &str) -> bool {
-        let mut envelopes = self.messages(QUEUES[1]).iter().map(envelope);
+        let mut envelopes = self.messages(QUARANTINE).iter().map(envelope);
         envelopes.any(|envelope| envelope["reason"] == reason && envelope["message"] == message)
     }
 
