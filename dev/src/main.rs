@@ -1,8 +1,10 @@
-//! The commands of the local host, each behind an alias of cargo: `cargo demo`, `cargo start`, `cargo send`.
+//! The commands of the local host, each behind an alias of cargo: `cargo demo`, `cargo start`, `cargo send`,
+//! `cargo load`.
 
 #![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind its test rig")]
 
 mod commands;
+mod load;
 
 use std::process::ExitCode;
 
@@ -26,6 +28,8 @@ enum Command {
     Start,
     /// Puts one message on a queue: cargo send '{"id":"order-123","amount":42}'
     Send(send::Arguments),
+    /// Measures what an order costs: time, processor, memory, storage requests. Ends by itself.
+    Load(commands::load::Arguments),
 }
 
 #[tokio::main]
@@ -34,6 +38,7 @@ async fn main() -> ExitCode {
         Command::Demo => demo::run().await,
         Command::Start => start::run().await,
         Command::Send(arguments) => send::run(arguments).await,
+        Command::Load(arguments) => commands::load::run(arguments).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! What the commands share: the workspace, its handler, and tables for people to read.
 
 pub(crate) mod demo;
+pub(crate) mod load;
 mod outcome;
 pub(crate) mod send;
 pub(crate) mod start;
@@ -15,8 +16,15 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use tokio::process::Command;
 
-/// The queue of the orders, where those go that cannot be committed or keep failing, and what is told about the others.
-const QUEUES: [&str; 4] = ["orders", "orders-quarantine", "orders-poison", "order-events"];
+/// Where orders come from.
+const ORDERS: &str = "orders";
+/// Where those go that cannot be committed, whatever happens.
+const QUARANTINE: &str = "orders-quarantine";
+/// Where those go that keep failing.
+const POISON: &str = "orders-poison";
+/// Where the others are announced.
+const EVENTS: &str = "order-events";
+const QUEUES: [&str; 4] = [ORDERS, QUARANTINE, POISON, EVENTS];
 
 /// The folder with `host.json`.
 fn app_root() -> Result<PathBuf> {
@@ -32,10 +40,20 @@ struct Artifact {
 
 /// Builds the handler and returns its path.
 async fn build_handler(root: &Path) -> Result<PathBuf> {
+    build(root, &[]).await
+}
+
+/// The same as it is released.
+async fn build_release_handler(root: &Path) -> Result<PathBuf> {
+    build(root, &["--release"]).await
+}
+
+async fn build(root: &Path, arguments: &[&str]) -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["build", "--locked", "--package", "handler", "--bin", "handler"])
         .arg("--message-format=json-render-diagnostics")
+        .args(arguments)
         .current_dir(root)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

@@ -1,0 +1,257 @@
+//! What an order costs the handler's processor, piece by piece and without a network.
+//!
+//! `cargo bench --bench invocation`. Beside the times stand the allocations of one call, which do not depend on the
+//! machine. `cargo load` measures the same from outside, with the sockets.
+
+#![allow(clippy::unwrap_used, reason = "a bench that cannot begin may panic")]
+
+use async_trait::async_trait;
+use azure_core::{
+    HttpClient, Request, Response, StatusCode,
+    headers::{HeaderName, Headers},
+};
+use bytes::Bytes;
+use criterion::Criterion;
+use handler::{
+    attempt::Attempt,
+    idempotency::{
+        Fingerprint, Key, Ledger, Operation,
+        record::{Content, Lifetime, OutboxRow, Record, Row},
+    },
+    json::Object,
+    order::{self, Order},
+    outbox,
+    protocol::{
+        invocation::queue_message,
+        response::{self, Answer},
+    },
+    storage::{Account, Queue, RowTag, Table, batch},
+};
+use serde_json::{Value, json};
+use std::{hint::black_box, sync::Arc, time::Duration};
+use time::macros::datetime;
+use tokio::runtime::Runtime;
+
+/// Lines that make an order of about 2 KiB, and of about 60 KiB, the most that a queue message can hold.
+const MEDIUM_LINES: usize = 17;
+const LARGE_LINES: usize = 540;
+
+const ETAG: &str = "W/\"datetime'2026-11-21T10%3A20%3A00.1234567Z'\"";
+const BATCH_TYPE: &str = "multipart/mixed; boundary=batchresponse_8e3a0c3c-0a1f-4d3f-8f0e-5a8f6a3a7b11";
+
+fn main() {
+    let criterion = Criterion::default().sample_size(50);
+    let criterion = criterion.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
+    let mut criterion = criterion.configure_from_args();
+    let small = json!({ "id": "order-123", "amount": 42 });
+    for (size, order) in [("small", small), ("2 KiB", order(MEDIUM_LINES)), ("60 KiB", order(LARGE_LINES))] {
+        bench_order(&mut criterion, size, &order.to_string());
+    }
+    let attempt = new_attempt();
+    bench_batch(&mut criterion, &attempt);
+    bench_storage(&mut criterion, &attempt);
+    criterion.final_summary();
+}
+
+/// Measures `work` under `name`, and counts what one call of it allocates.
+fn case<T>(criterion: &mut Criterion, name: &str, mut work: impl FnMut() -> T) {
+    // The first call may fill a cache.
+    drop(black_box(work()));
+    let allocated = allocation_counter::measure(|| drop(black_box(work())));
+    println!("{name:<40} {} allocations, {} bytes", allocated.count_total, allocated.bytes_total);
+    criterion.bench_function(name, |bencher| bencher.iter(&mut work));
+}
+
+/// Decode, decide, encode: the whole chain, and each link of it.
+fn bench_order(criterion: &mut Criterion, size: &str, message: &str) {
+    let (body, attempt) = (invocation(message), new_attempt());
+    let mut case = |name: &str, work: &mut dyn FnMut()| case(criterion, &format!("{size}: {name}"), work);
+    case("whole chain", &mut || drop(black_box(chain(&body, &attempt))));
+
+    let object = Object::parse(message).unwrap();
+    let order = Order::parse(&object).unwrap();
+    let decision = order::decide(&order).unwrap();
+    let key = Key::new(order::SCOPE, order.id.as_str());
+    let logs = [format!("Processing idempotent message id={} payload={}", order.id, order::logged(&object))];
+    let answer = Answer { receipt: Some(decision.receipt.clone()), quarantine: None };
+    case("protocol::invocation::queue_message", &mut || drop(black_box(queue_message(&body))));
+    case("json::Object::parse", &mut || drop(black_box(Object::parse(message))));
+    case("order::Order::parse", &mut || drop(black_box(Order::parse(&object))));
+    case("idempotency::Key::new", &mut || drop(black_box(Key::new(order::SCOPE, order.id.as_str()))));
+    case("idempotency::Fingerprint::new", &mut || drop(black_box(Fingerprint::new(&object, order::ID))));
+    case("order::decide", &mut || drop(black_box(order::decide(&order))));
+    let subject = (order::SOURCE, order.id.as_str());
+    case("outbox::bodies", &mut || drop(black_box(outbox::bodies(&decision.events, subject, &key, &attempt))));
+    case("order::logged", &mut || drop(black_box(order::logged(&object))));
+    case("protocol::response::success", &mut || drop(black_box(response::success(&answer, &logs))));
+}
+
+/// All that happens to an order but the requests and the log.
+fn chain(body: &[u8], attempt: &Attempt) -> (Key, Fingerprint, Vec<String>, actix_web::HttpResponse) {
+    let message = queue_message(body).unwrap();
+    let object = Object::parse(&message).unwrap();
+    let order = Order::parse(&object).unwrap();
+    let key = Key::new(order::SCOPE, order.id.as_str());
+    let fingerprint = Fingerprint::new(&object, order::ID);
+    let decision = order::decide(&order).unwrap();
+    let bodies = outbox::bodies(&decision.events, (order::SOURCE, order.id.as_str()), &key, attempt);
+    let logs = [format!("Processing idempotent message id={} payload={}", order.id, order::logged(&object))];
+    let answer = Answer { receipt: Some(decision.receipt), quarantine: None };
+    (key, fingerprint, bodies, response::success(&answer, &logs))
+}
+
+/// The batch that commits an order with one event: made, made strict, and its answer read.
+fn bench_batch(criterion: &mut Criterion, attempt: &Attempt) {
+    let runtime = runtime();
+    let table = Table::new(&account(), "idempotency", canned(StatusCode::Accepted, BATCH_TYPE, batch_answer()));
+    let object = Object::parse(r#"{"id":"order-123","amount":42}"#).unwrap();
+    let (key, fingerprint) = (Key::new(order::SCOPE, "order-123"), Fingerprint::new(&object, order::ID));
+    let decision = order::decide(&Order::parse(&object).unwrap()).unwrap();
+    let events = outbox::bodies(&decision.events, (order::SOURCE, "order-123"), &key, attempt);
+    let content = Content { fingerprint: &fingerprint, receipt: &decision.receipt, events: events.len() };
+    let lifetime = Lifetime { committed_at: attempt.now, expires_at: attempt.now + time::Duration::days(30) };
+    let rows = || {
+        let record = Record::new(&key, content, "5b0c1f4e5b0c1f4e5b0c1f4e5b0c1f4e", lifetime);
+        [Row::Record(record), Row::Outbox(OutboxRow::new(&key, (0, &events[0]), attempt.now))]
+    };
+    case(criterion, "batch: rows", rows);
+    let (partition_key, rows) = (key.partition_key(), rows());
+    let insert = || runtime.block_on(table.insert_all(&partition_key, &rows)).unwrap();
+    case(criterion, "batch: storage::Table::insert_all", insert);
+    let (request, answer) = (batch_request(&rows), batch_answer());
+    case(criterion, "batch: storage::batch::strict", || batch::strict(&request));
+    case(criterion, "batch: storage::batch::check_answer", || batch::check_answer(BATCH_TYPE, &answer, 2).unwrap());
+    let ledger = Ledger::new(table, time::Duration::days(30));
+    let operation = Operation { key: &key, fingerprint: &fingerprint, receipt: &decision.receipt, events: &events };
+    let commit = || runtime.block_on(ledger.commit(&operation, attempt)).unwrap();
+    case(criterion, "batch: idempotency::Ledger::commit", commit);
+}
+
+/// The two requests that publish an event.
+fn bench_storage(criterion: &mut Criterion, attempt: &Attempt) {
+    let runtime = runtime();
+    let queue = Queue::new(&account(), "order-events", canned(StatusCode::Created, "application/xml", Bytes::new()));
+    let key = Key::new(order::SCOPE, "order-123");
+    let object = Object::parse(r#"{"id":"order-123","amount":42}"#).unwrap();
+    let decision = order::decide(&Order::parse(&object).unwrap()).unwrap();
+    let events = outbox::bodies(&decision.events, (order::SOURCE, "order-123"), &key, attempt);
+    case(criterion, "publish: storage::Queue::put", || runtime.block_on(queue.put(&events[0])).unwrap());
+    let table = Table::new(&account(), "idempotency", canned(StatusCode::NoContent, "text/plain", Bytes::new()));
+    let (partition_key, row) = (key.partition_key(), RowTag { row_key: key.outbox_row_key(0), etag: ETAG.to_owned() });
+    let delete = || runtime.block_on(table.delete_all(&partition_key, &[&row])).unwrap();
+    case(criterion, "publish: storage::Table::delete_all", delete);
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn account() -> Account {
+    Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap()
+}
+
+fn new_attempt() -> Attempt {
+    Attempt {
+        invocation_id: "5b0c1f4e-8c1f-4c55-9d6e-0f2c8b7d1a90".to_owned(),
+        now: datetime!(2026-11-21 10:20:00.1234567 UTC),
+        deadline: tokio::time::Instant::now() + Duration::from_secs(3600),
+        random: fastrand::Rng::with_seed(1),
+    }
+}
+
+fn order(lines: usize) -> Value {
+    let line = |number: usize| {
+        json!({
+            "sku": format!("SKU-{number:06}"),
+            "name": "Kaffeemühle \"Zoë\", 350 ml",
+            "quantity": number % 7 + 1,
+            "price": "19.90",
+            "gift": number.is_multiple_of(5),
+        })
+    };
+    json!({
+        "id": "order-123",
+        "amount": 1234.5,
+        "customer": { "name": "Zoë Ångström", "email": "zoe@example.com", "city": "Göteborg" },
+        "lines": (0..lines).map(line).collect::<Vec<_>>(),
+    })
+}
+
+/// A message as the host posts it: JSON in a JSON string.
+fn invocation(message: &str) -> Vec<u8> {
+    let body = json!({
+        "Data": { "msg": Value::from(message).to_string() },
+        "Metadata": {
+            "DequeueCount": "1",
+            "ExpirationTime": "2026-11-28T10:15:30+00:00",
+            "Id": "\"order-123\"",
+            "InsertionTime": "2026-11-21T10:15:30+00:00",
+            "NextVisibleTime": "2026-11-21T10:16:00+00:00",
+            "PopReceipt": "\"AgAAAAMAAAAAAAAAmk9Pp3cZ3AE=\"",
+            "sys": { "MethodName": "queue_with_idempotency", "UtcNow": "2026-11-21T10:15:31.2103812Z" },
+            "amount": "\"42\"",
+        },
+    });
+    body.to_string().into_bytes()
+}
+
+/// The body of a batch as the client writes it.
+fn batch_request(rows: &[Row<'_>]) -> String {
+    let mut body = "--batch_1\nContent-Type: multipart/mixed; boundary=changeset_1\n\n".to_owned();
+    for row in rows {
+        body += "--changeset_1\nContent-Type: application/http\nContent-Transfer-Encoding: binary\n\n";
+        body += "POST https://shop.table.core.windows.net/idempotency HTTP/1.1\n";
+        body += "accept: application/json;odata=fullmetadata\ncontent-type: application/json\n\n";
+        body += &serde_json::to_string(row).unwrap();
+        body += "\n";
+    }
+    body + "--changeset_1--\n--batch_1\n"
+}
+
+/// The answer to a batch of a record and an event, as the service gives it: with the entities, byte for byte.
+fn batch_answer() -> Bytes {
+    let mut body = "--batchresponse_8e3a0c3c-0a1f-4d3f-8f0e-5a8f6a3a7b11\r\n\
+         Content-Type: multipart/mixed; boundary=changesetresponse_1\r\n\r\n"
+        .to_owned();
+    let (entity, text) =
+        ("https://shop.table.core.windows.net/idempotency(PartitionKey='b',RowKey='r')", "x".repeat(400));
+    for _ in 0..2 {
+        body += &format!(
+            "--changesetresponse_1\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n\
+             HTTP/1.1 201 Created\r\nContent-Type: application/json;odata=fullmetadata;streaming=true;charset=utf-8\r\n\
+             DataServiceVersion: 3.0;\r\nLocation: {entity}\r\nETag: {ETAG}\r\n\r\n{{\"odata.id\":\"{entity}\",\"body\":\"{text}\"}}\r\n"
+        );
+    }
+    (body + "--changesetresponse_1--\r\n--batchresponse_8e3a0c3c-0a1f-4d3f-8f0e-5a8f6a3a7b11--\r\n").into()
+}
+
+/// A service that gives the same answer to everything.
+#[derive(Debug)]
+struct Canned {
+    status: StatusCode,
+    headers: Headers,
+    body: Bytes,
+}
+
+fn canned(status: StatusCode, content_type: &'static str, body: Bytes) -> Arc<Canned> {
+    let mut headers = Headers::new();
+    for (name, value) in [
+        ("content-type", content_type),
+        ("server", "Windows-Azure-Table/1.0 Microsoft-HTTPAPI/2.0"),
+        ("date", "Sat, 21 Nov 2026 10:20:00 GMT"),
+        ("x-ms-version", "2022-11-02"),
+        ("x-ms-request-id", "6d3b3a4e-8c1f-4c55-9d6e-0f2c8b7d1a90"),
+    ] {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+    Arc::new(Canned { status, headers, body })
+}
+
+#[async_trait]
+impl HttpClient for Canned {
+    async fn execute_request(&self, _: &Request) -> azure_core::Result<Response> {
+        let body = self.body.clone();
+        let body = futures::stream::once(async { Ok(body) });
+        Ok(Response::new(self.status, self.headers.clone(), Box::pin(body)))
+    }
+}

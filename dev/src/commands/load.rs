@@ -1,0 +1,197 @@
+//! `cargo load`: what an order costs, as a table for people and as JSON for programs.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::value_parser;
+
+use crate::load::{Mix, Plan, Report, StepReport, Storage, measure};
+
+use super::{app_root, build_release_handler, heading, print_table};
+
+/// Orders of a step, when nothing else is said: enough for a second or more, at what the storage can do.
+const ORDERS: u64 = 20_000;
+const ORDERS_ON_AZURITE: u64 = 4_000;
+/// The same for each order in flight when the storage is slow on purpose.
+const ORDERS_IN_FLIGHT: u64 = 600;
+/// A step is cut off after this, and a leg of a long run.
+const STEP_LIMIT: Duration = Duration::from_secs(120);
+const LEG_LIMIT: Duration = Duration::from_secs(600);
+/// A long run is reported in so many parts.
+const LEGS: u64 = 10;
+const MIB: f64 = 1024.0;
+
+/// The arguments of `cargo load`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// What stores the orders
+    #[arg(long, value_enum, default_value_t = Storage::Fast)]
+    storage: Storage,
+    /// How late every answer of the fast storage comes: 5ms is like the cloud
+    #[arg(long, value_parser = milliseconds, default_value = "0ms")]
+    latency: Duration,
+    /// How many orders are in flight, step by step
+    #[arg(long, value_delimiter = ',', default_value = "1,16,24,32,64", value_parser = value_parser!(u16).range(1..=1000))]
+    concurrency: Vec<u16>,
+    /// Orders of each step [default: as many as take some seconds]
+    #[arg(long, value_parser = value_parser!(u64).range(1..))]
+    orders: Option<u64>,
+    /// Percentage that was delivered before
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u64).range(0..=90))]
+    duplicates: u64,
+    /// Percentage of about 2 KiB; the others have two members
+    #[arg(long, default_value_t = 20, value_parser = value_parser!(u64).range(0..=100))]
+    medium: u64,
+    /// Percentage of about 60 KiB
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u64).range(0..=100))]
+    large: u64,
+    /// One long run of so many orders at the last concurrency, to see whether memory grows
+    #[arg(long, conflicts_with = "orders", value_parser = value_parser!(u64).range(LEGS..))]
+    total: Option<u64>,
+    /// Where to write the numbers as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    ensure!(arguments.medium + arguments.large <= 100, "the shares of the sizes are more than 100 percent");
+    let is_held_back = !arguments.latency.is_zero();
+    ensure!(!is_held_back || arguments.storage == Storage::Fast, "only the fast storage can be held back");
+    let root = app_root()?;
+    println!("Building the handler as it is released …");
+    let executable = build_release_handler(&root).await?;
+    let Arguments { storage, latency, duplicates, medium, large, .. } = arguments;
+    let mix = Mix { duplicates, medium, large };
+    let step_limit = if arguments.total.is_some() { LEG_LIMIT } else { STEP_LIMIT };
+    let plan = Plan { executable, root, storage, latency, mix, steps: steps(&arguments), step_limit };
+    // One thread, and nothing else on it: the load shall not take the handler's processor.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = tokio::task::spawn_blocking(move || runtime.block_on(measure(&plan, print_progress))).await??;
+    show(&report);
+    if let Some(file) = arguments.json {
+        let text = serde_json::to_string_pretty(&report)? + "\n";
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    if report.is_correct() { Ok(()) } else { bail!("what is stored is not what was delivered") }
+}
+
+fn steps(arguments: &Arguments) -> Vec<(usize, u64)> {
+    if let (Some(total), Some(last)) = (arguments.total, arguments.concurrency.last()) {
+        return vec![(usize::from(*last), total / LEGS); usize::try_from(LEGS).unwrap_or_default()];
+    }
+    let orders = |concurrency: u16| match arguments.storage {
+        Storage::Azurite => ORDERS_ON_AZURITE,
+        Storage::Fast if arguments.latency.is_zero() => ORDERS,
+        Storage::Fast => ORDERS_IN_FLIGHT * u64::from(concurrency),
+    };
+    let step = |&concurrency: &u16| (usize::from(concurrency), arguments.orders.unwrap_or_else(|| orders(concurrency)));
+    arguments.concurrency.iter().map(step).collect()
+}
+
+fn milliseconds(text: &str) -> Result<Duration> {
+    let number = text.strip_suffix("ms").context("write it as 5ms")?;
+    let number: u64 = number.trim().parse()?;
+    ensure!(number <= 1000, "more than 1000ms");
+    Ok(Duration::from_millis(number))
+}
+
+fn print_progress(step: &StepReport) {
+    let StepReport { concurrency, orders, seconds, .. } = step;
+    println!("  {concurrency:>3} at a time: {orders} orders in {seconds:.1} s");
+}
+
+fn show(report: &Report) {
+    let Report { machine, storage, latency_ms, mix, startup, .. } = report;
+    heading(&format!(
+        "{storage} storage, {latency_ms} ms late; {} cores, {} {}; {} % duplicates, {} % of 2 KiB, {} % of 60 KiB; one event for each order",
+        machine.cores, machine.system, machine.architecture, mix.duplicates, mix.medium, mix.large
+    ));
+    let titles = ["", "value", "of"];
+    let spawns = format!("median of {}", startup.spawns);
+    print_table(
+        &titles,
+        &[
+            row(["ready after spawn", &format!("{:.1} ms", startup.ready_ms), &spawns]),
+            row(["first order after spawn", &format!("{:.1} ms", startup.first_order_ms), &spawns]),
+            row(["idle memory", &format!("{} MiB", mebibytes(startup.idle_kib)), "a process that has not worked yet"]),
+            row(["program", &format!("{:.2} MB", report.binary_bytes as f64 / 1e6), "the file, TLS included"]),
+        ],
+    );
+    show_costs(report);
+    show_requests(report);
+    show_checks(report);
+}
+
+fn show_costs(report: &Report) {
+    heading("Costs (CPU: seconds per 1,000 orders)");
+    let titles = [
+        "in flight",
+        "orders",
+        "duplicates",
+        "orders/s",
+        "p50 ms",
+        "p99 ms",
+        "max ms",
+        "handler CPU",
+        "load CPU",
+        "memory MiB",
+        "peak MiB",
+    ];
+    let rows = report.steps.iter().map(|step| {
+        let cut = if step.was_cut { " (cut off)" } else { "" };
+        vec![
+            step.concurrency.to_string(),
+            format!("{}{cut}", step.orders),
+            step.duplicates.to_string(),
+            format!("{:.0}", step.orders_per_second),
+            format!("{:.2}", step.p50_ms),
+            format!("{:.2}", step.p99_ms),
+            format!("{:.1}", step.max_ms),
+            step.cpu_per_1000.map_or_else(unknown, |seconds| format!("{seconds:.3}")),
+            step.load_cpu_per_1000.map_or_else(unknown, |seconds| format!("{seconds:.3}")),
+            mebibytes(step.resident_kib),
+            mebibytes(step.peak_kib),
+        ]
+    });
+    print_table(&titles, &rows.collect::<Vec<_>>());
+    if report.steps.iter().any(|step| step.cpu_per_1000.is_none()) {
+        println!("  This system has no /proc: processor time and memory are not known.");
+    }
+}
+
+fn show_requests(report: &Report) {
+    heading("Storage requests for each order");
+    let rows = report.steps.iter().filter_map(|step| {
+        let requests = step.requests_per_order.as_ref()?;
+        let kinds = requests.iter().map(|(kind, count)| format!("{kind} {count:.3}"));
+        let connections = step.connections_opened?.to_string();
+        let total = format!("{:.3}", requests.values().sum::<f64>());
+        Some(vec![step.concurrency.to_string(), total, kinds.collect::<Vec<_>>().join(", "), connections])
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        println!("  only the fast storage counts");
+    } else {
+        print_table(&["in flight", "all", "by kind", "connections opened"], &rows);
+    }
+}
+
+fn show_checks(report: &Report) {
+    heading("What is stored");
+    for check in &report.checks {
+        let mark = if check.expected == check.found { '✓' } else { '✗' };
+        println!("  {mark} {}: {} of {}", check.what, check.found, check.expected);
+    }
+}
+
+fn row(cells: [&str; 3]) -> Vec<String> {
+    cells.map(str::to_owned).into()
+}
+
+fn mebibytes(kib: Option<u64>) -> String {
+    kib.map_or_else(unknown, |kib| format!("{:.1}", kib as f64 / MIB))
+}
+
+fn unknown() -> String {
+    "?".to_owned()
+}

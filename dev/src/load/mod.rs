@@ -1,0 +1,167 @@
+//! What an order costs: drives the real handler as the host does, and reads what it used from the operating system.
+//!
+//! Everything runs on this machine, over loopback. The storage is [in this process](storage), fast enough not to be the
+//! limit, or Azurite, which is the limit. Orders are [made as they are needed](orders) and delivered over
+//! [connections](client) that are kept, so many at a time as the [`step`] says; [`startup`] looks at new processes. In
+//! the end what is stored is held against what was sent: a number is worth nothing if an order got lost.
+
+mod client;
+mod orders;
+mod process;
+mod report;
+mod startup;
+mod step;
+mod storage;
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+
+use dev::{
+    Account, Azurite,
+    azurite::{Persistence, Ports},
+    storage::Row,
+};
+
+use orders::Orders;
+use process::{Handler, Program, own_cpu_time};
+use report::{Stored, Usage};
+use step::Step;
+use storage::{FastStorage, Published};
+
+pub(crate) use orders::Mix;
+pub(crate) use report::{Report, StepReport};
+
+/// Where the handler puts its events, and its rows.
+const EVENTS: &str = "order-events";
+const TABLE: &str = "idempotency";
+/// Their keys: of the record of an order, and of an event that is not published.
+const PREFIXES: [&str; 2] = ["record~", "outbox~"];
+/// An idle process has nothing left to do after this.
+const SETTLED: Duration = Duration::from_millis(200);
+/// Runs before this number are for the start-up.
+const FIRST_RUN: u8 = 1;
+
+/// What stores the orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Storage {
+    /// A table and a queue in memory, which answer as the cloud does
+    Fast,
+    /// The emulator
+    Azurite,
+}
+
+impl fmt::Display for Storage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if *self == Self::Fast { "fast" } else { "azurite" })
+    }
+}
+
+/// What to measure.
+pub(crate) struct Plan {
+    pub(crate) executable: PathBuf,
+    /// The folder with `host.json`.
+    pub(crate) root: PathBuf,
+    pub(crate) storage: Storage,
+    /// How late every answer of the fast storage comes.
+    pub(crate) latency: Duration,
+    pub(crate) mix: Mix,
+    /// Concurrency and orders of each step.
+    pub(crate) steps: Vec<(usize, u64)>,
+    /// A step is cut off after this.
+    pub(crate) step_limit: Duration,
+}
+
+/// The storage while it runs.
+enum Running {
+    Fast(FastStorage),
+    /// It ends when this is dropped.
+    Azurite {
+        _process: Azurite,
+        account: Account,
+    },
+}
+
+/// Does what the plan says. `on_step` is told of every step when it is done.
+pub(crate) async fn measure(plan: &Plan, on_step: impl Fn(&StepReport)) -> Result<Report> {
+    let storage = Running::start(plan).await?;
+    storage.account().create_queue(EVENTS).await?;
+    let connection = storage.account().connection_string();
+    let program = Program { executable: &plan.executable, root: &plan.root, connection: &connection };
+    let startup = startup::measure(program, &Orders::new(plan.mix, 0)?).await?;
+    let mut report = Report::new(plan, startup);
+    let mut handler = Handler::spawn(program)?;
+    startup::wait_until_ready(&mut handler).await?;
+    tokio::time::sleep(SETTLED).await;
+    report.startup.idle_kib = handler.memory().map(|memory| memory.now);
+    for (&(concurrency, orders), run) in plan.steps.iter().zip(FIRST_RUN..) {
+        let step = Step { port: handler.port, concurrency, orders, limit: plan.step_limit };
+        let measured = measure_step(step, Orders::new(plan.mix, run)?, (&handler, &storage)).await;
+        let measured = measured.with_context(|| format!("the handler said: {}", handler.errors()))?;
+        on_step(&measured);
+        report.steps.push(measured);
+    }
+    // It finds nothing to do, if all went well.
+    startup::wait_until_ready(&mut handler).await?.tick().await.context("the timer")?;
+    report.check(&storage.stored().await?);
+    Ok(report)
+}
+
+async fn measure_step(step: Step, orders: Orders, (handler, storage): (&Handler, &Running)) -> Result<StepReport> {
+    let usage = || Usage { handler_cpu: handler.cpu_time(), load_cpu: own_cpu_time(), counts: storage.counts() };
+    let before = usage();
+    let done = step::run(step, orders).await?;
+    let mut report = StepReport::new(step.concurrency, (step.orders, &done), usage().since(&before));
+    let memory = handler.memory();
+    report.resident_kib = memory.map(|memory| memory.now);
+    report.peak_kib = memory.map(|memory| memory.peak);
+    Ok(report)
+}
+
+impl Running {
+    async fn start(plan: &Plan) -> Result<Self> {
+        match plan.storage {
+            Storage::Fast => Ok(Self::Fast(FastStorage::start(plan.latency)?)),
+            Storage::Azurite => {
+                let azurite = Azurite::start(Ports::Free, Persistence::Memory).await?;
+                let account = azurite.development_account()?;
+                Ok(Self::Azurite { _process: azurite, account })
+            }
+        }
+    }
+
+    const fn account(&self) -> &Account {
+        match self {
+            Self::Fast(storage) => &storage.account,
+            Self::Azurite { account, .. } => account,
+        }
+    }
+
+    /// Only the fast storage counts.
+    fn counts(&self) -> Option<storage::Counts> {
+        match self {
+            Self::Fast(storage) => Some(storage.counts()),
+            Self::Azurite { .. } => None,
+        }
+    }
+
+    async fn stored(&self) -> Result<Stored> {
+        match self {
+            Self::Fast(storage) => {
+                let Published { messages, events } = storage.published(EVENTS);
+                let [records, left] = PREFIXES.map(|prefix| storage.count_rows(prefix));
+                Ok(Stored { records, left, messages, events: Some(events) })
+            }
+            Self::Azurite { account, .. } => {
+                let rows = account.rows(TABLE).await?;
+                let count = |prefix| rows.iter().filter(|row| row_key(row).starts_with(prefix)).count() as u64;
+                let [records, left] = PREFIXES.map(count);
+                Ok(Stored { records, left, messages: account.queue_length(EVENTS).await?, events: None })
+            }
+        }
+    }
+}
+
+fn row_key(row: &Row) -> &str {
+    row.get("RowKey").and_then(serde_json::Value::as_str).unwrap_or_default()
+}
