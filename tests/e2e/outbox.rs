@@ -25,6 +25,19 @@ async fn age(app: &App) {
     }
 }
 
+/// The row of an event that somebody left behind months ago.
+fn left_behind(bucket: usize, n: usize) -> Row {
+    let row = json!({
+        "PartitionKey": format!("bucket~{bucket:02x}"),
+        "RowKey": format!("outbox~{n:064}~0"),
+        "schema": 1,
+        "body": json!({ "id": format!("{n:064}-0") }).to_string(),
+        "created_at@odata.type": "Edm.DateTime",
+        "created_at": "2026-01-01T00:00:00Z",
+    });
+    row.as_object().unwrap().clone()
+}
+
 fn ids(events: &[Value]) -> BTreeSet<String> {
     events.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
 }
@@ -184,15 +197,7 @@ async fn a_thousand_events_left_behind_in_all_buckets_are_relayed_in_one_tick() 
     let app = App::start().await;
     app.account.create_table(TABLE).await.unwrap();
     for n in 0..1_000 {
-        let row = json!({
-            "PartitionKey": format!("bucket~{:02x}", n % 64),
-            "RowKey": format!("outbox~{n:064}~0"),
-            "schema": 1,
-            "body": json!({ "id": format!("{n:064}-0") }).to_string(),
-            "created_at@odata.type": "Edm.DateTime",
-            "created_at": "2026-01-01T00:00:00Z",
-        });
-        app.account.insert_row(TABLE, row.as_object().unwrap()).await.unwrap();
+        app.account.insert_row(TABLE, &left_behind(n % 64, n)).await.unwrap();
     }
     let tick = app.host.fire_timer(TIMER).await.unwrap();
     assert!(
@@ -214,15 +219,7 @@ async fn more_events_than_one_page_are_relayed_from_one_bucket() {
     let app = App::start().await;
     app.account.create_table(TABLE).await.unwrap();
     for n in 0..250 {
-        let row = json!({
-            "PartitionKey": "bucket~2a",
-            "RowKey": format!("outbox~{n:064}~0"),
-            "schema": 1,
-            "body": json!({ "id": format!("{n:064}-0") }).to_string(),
-            "created_at@odata.type": "Edm.DateTime",
-            "created_at": "2026-01-01T00:00:00Z",
-        });
-        app.account.insert_row(TABLE, row.as_object().unwrap()).await.unwrap();
+        app.account.insert_row(TABLE, &left_behind(0x2a, n)).await.unwrap();
     }
     assert!(app.host.fire_timer(TIMER).await.unwrap().succeeded);
     assert!(app.rows().await.is_empty());
@@ -243,15 +240,7 @@ async fn a_tick_in_which_one_bucket_fails_does_the_others_and_the_retry_does_the
     let app = App::start().await;
     app.account.create_table(TABLE).await.unwrap();
     for bucket in 0..64 {
-        let row = json!({
-            "PartitionKey": format!("bucket~{bucket:02x}"),
-            "RowKey": format!("outbox~{bucket:064}~0"),
-            "schema": 1,
-            "body": json!({ "id": format!("{bucket:064}-0") }).to_string(),
-            "created_at@odata.type": "Edm.DateTime",
-            "created_at": "2026-01-01T00:00:00Z",
-        });
-        app.account.insert_row(TABLE, row.as_object().unwrap()).await.unwrap();
+        app.account.insert_row(TABLE, &left_behind(bucket, bucket)).await.unwrap();
     }
     let mut failed = false;
     app.tables.set_rule(move |request| {
@@ -275,15 +264,10 @@ async fn an_event_that_cannot_be_published_does_not_hold_up_the_others() {
     let app = App::start().await;
     app.account.create_table(TABLE).await.unwrap();
     for n in 0..5 {
-        let row = json!({
-            "PartitionKey": "bucket~00",
-            "RowKey": format!("outbox~{n:064}~0"),
-            "schema": if n == 4 { 2 } else { 1 },
-            "body": format!("event {n}"),
-            "created_at@odata.type": "Edm.DateTime",
-            "created_at": "2026-01-01T00:00:00Z",
-        });
-        app.account.insert_row(TABLE, row.as_object().unwrap()).await.unwrap();
+        let mut row = left_behind(0, n);
+        row.insert("schema".to_owned(), if n == 4 { 2 } else { 1 }.into());
+        row.insert("body".to_owned(), format!("event {n}").into());
+        app.account.insert_row(TABLE, &row).await.unwrap();
     }
     app.queues.set_rule(|request| {
         let is_refused = String::from_utf8_lossy(&request.body).contains("event 2");
@@ -333,17 +317,10 @@ async fn purging_leaves_unpublished_events_alone_however_old_they_are() {
     app.fail_events(Fault::Status(403, Vec::new(), String::new()));
     app.account.create_table(TABLE).await.unwrap();
     for bucket in 0..64 {
-        let row = json!({
-            "PartitionKey": format!("bucket~{bucket:02x}"),
-            "RowKey": format!("outbox~{bucket:064}~0"),
-            "schema": 1,
-            "body": "{}",
-            "expires_at@odata.type": "Edm.DateTime",
-            "expires_at": "2020-01-01T00:00:00Z",
-            "created_at@odata.type": "Edm.DateTime",
-            "created_at": "2020-01-01T00:00:00Z",
-        });
-        app.account.insert_row(TABLE, row.as_object().unwrap()).await.unwrap();
+        let mut row = left_behind(bucket, bucket);
+        row.insert("expires_at@odata.type".to_owned(), "Edm.DateTime".into());
+        row.insert("expires_at".to_owned(), "2020-01-01T00:00:00Z".into());
+        app.account.insert_row(TABLE, &row).await.unwrap();
     }
     let tick = app.host.fire_timer(TIMER).await.unwrap();
     assert!(!tick.succeeded);
