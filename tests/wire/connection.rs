@@ -53,7 +53,7 @@ async fn serve(mut socket: TcpStream, behaviour: Behaviour) {
 
 fn impatient() -> Connection {
     let request = Duration::from_millis(300);
-    Connection::with_limits(true, TimeLimits { connect: request, request, idle: Duration::from_secs(4) })
+    Connection::with_limits(TimeLimits { connect: request, request, idle: Duration::from_secs(4) })
 }
 
 fn patient() -> Connection {
