@@ -11,7 +11,7 @@ use serde::{
     de::{Deserializer, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use std::fmt;
+use std::{borrow::Cow, fmt, ops::Range};
 
 /// Objects and arrays may be nested this deep; the Functions host itself stops looking at 64.
 pub const MAX_DEPTH: usize = 64;
@@ -54,14 +54,17 @@ pub enum InvalidJson {
 pub struct Object<'a> {
     text: &'a str,
     members: Vec<Member<'a>>,
+    /// The canonical forms of all members, one after the other.
+    canonical: String,
 }
 
 /// One member of an [`Object`].
 #[derive(Debug)]
 struct Member<'a> {
-    name: String,
+    name: Cow<'a, str>,
     value: &'a RawValue,
-    canonical: String,
+    /// Where `"name":value` is in [`Object::canonical`].
+    canonical: Range<usize>,
 }
 
 impl<'a> Object<'a> {
@@ -75,13 +78,15 @@ impl<'a> Object<'a> {
         if let Some(kind) = other_than_object(value) {
             return Err(InvalidJson::NotAnObject(kind));
         }
-        let mut members = Vec::new();
-        for (name, value) in sorted_members(value)? {
-            let mut canonical = String::with_capacity(value.get().len());
-            write_canonical(value, 1, &mut canonical)?;
-            members.push(Member { name, value, canonical });
+        let sorted = sorted_members(value)?;
+        let mut members = Vec::with_capacity(sorted.len());
+        let mut canonical = String::with_capacity(text.len());
+        for (Text(name), value) in sorted {
+            let start = canonical.len();
+            write_member(&name, value, 1, &mut canonical)?;
+            members.push(Member { name, value, canonical: start..canonical.len() });
         }
-        Ok(Self { text, members })
+        Ok(Self { text, members, canonical })
     }
 
     /// The whole object as it was sent.
@@ -100,13 +105,11 @@ impl<'a> Object<'a> {
     /// content, whatever the order of names, white space, escapes, and the way numbers are written.
     #[must_use]
     pub fn canonical_without(&self, name: &str) -> String {
-        let mut out = String::with_capacity(self.text.len());
+        let mut out = String::with_capacity(self.canonical.len() + self.members.len() + 1);
         out.push('{');
         for member in self.members.iter().filter(|member| member.name != name) {
             separate(&mut out, '{');
-            write_string(&member.name, &mut out);
-            out.push(':');
-            out.push_str(&member.canonical);
+            out.push_str(&self.canonical[member.canonical.clone()]);
         }
         out.push('}');
         out
@@ -149,11 +152,12 @@ fn write_canonical(value: &RawValue, depth: usize, out: &mut String) -> Result<(
     match value.get().as_bytes().first() {
         Some(b'{') => write_object(value, depth, out),
         Some(b'[') => write_array(value, depth, out),
-        Some(b'"') => {
+        Some(b'"') if value.get().contains('\\') => {
             write_string(&decoded::<String>(value)?, out);
             Ok(())
         }
-        Some(b't' | b'f' | b'n') => {
+        // A string without escapes is spelled in one way only.
+        Some(b'"' | b't' | b'f' | b'n') => {
             out.push_str(value.get());
             Ok(())
         }
@@ -163,14 +167,18 @@ fn write_canonical(value: &RawValue, depth: usize, out: &mut String) -> Result<(
 
 fn write_object(value: &RawValue, depth: usize, out: &mut String) -> Result<(), InvalidJson> {
     out.push('{');
-    for (name, value) in sorted_members(value)? {
+    for (Text(name), value) in sorted_members(value)? {
         separate(out, '{');
-        write_string(&name, out);
-        out.push(':');
-        write_canonical(value, depth + 1, out)?;
+        write_member(&name, value, depth + 1, out)?;
     }
     out.push('}');
     Ok(())
+}
+
+fn write_member(name: &str, value: &RawValue, depth: usize, out: &mut String) -> Result<(), InvalidJson> {
+    write_string(name, out);
+    out.push(':');
+    write_canonical(value, depth, out)
 }
 
 fn write_array(value: &RawValue, depth: usize, out: &mut String) -> Result<(), InvalidJson> {
@@ -190,7 +198,11 @@ fn separate(out: &mut String, opening: char) {
 }
 
 fn write_string(text: &str, out: &mut String) {
-    out.push_str(&serde_json::Value::from(text).to_string());
+    if text.contains(|character: char| matches!(character, '"' | '\\' | '\0'..='\u{1f}')) {
+        out.push_str(&serde_json::Value::from(text).to_string());
+    } else {
+        out.extend(["\"", text, "\""]);
+    }
 }
 
 /// Writes a number as `digits` or `digits e exponent`, without leading and trailing zeros in the digits.
@@ -220,17 +232,22 @@ fn decoded<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Result<T, InvalidJson
     serde_json::from_str(value.get()).map_err(|_| InvalidJson::LoneSurrogate)
 }
 
-fn sorted_members(value: &RawValue) -> Result<Vec<(String, &RawValue)>, InvalidJson> {
+fn sorted_members(value: &RawValue) -> Result<Vec<(Text<'_>, &RawValue)>, InvalidJson> {
     let Members(mut members) = decoded(value)?;
-    members.sort_by(|(left, _), (right, _)| left.cmp(right));
-    if members.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+    members.sort_by(|(left, _), (right, _)| left.0.cmp(&right.0));
+    if members.windows(2).any(|pair| pair[0].0.0 == pair[1].0.0) {
         return Err(InvalidJson::DuplicateName);
     }
     Ok(members)
 }
 
+/// A string, copied only when it has escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 /// The members of one object in the order of the text, duplicates included: maps would drop them.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+struct Members<'a>(Vec<(Text<'a>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -241,7 +258,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 struct MembersVisitor;
 
 impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Vec<(String, &'de RawValue)>;
+    type Value = Vec<(Text<'de>, &'de RawValue)>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an object")
