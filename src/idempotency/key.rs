@@ -8,8 +8,7 @@
 //! same id would let every order in flight take effect twice.
 
 use crate::json::Object;
-use sha2::{Digest, Sha256};
-use std::fmt::Write;
+use sha2::{Digest, Sha256, digest::Output};
 use time::OffsetDateTime;
 
 /// Records are spread over this many partitions: enough to stay far below the 2,000 entities per second that [one
@@ -35,7 +34,7 @@ impl Key {
     #[must_use]
     pub fn new(scope: &str, id: &str) -> Self {
         let digest = digest(&[KEY_SCHEMA, scope.as_bytes(), id.as_bytes()]);
-        Self { hash: hex(&digest), bucket: digest[0] >> 2 }
+        Self { hash: format!("{digest:x}"), bucket: digest[0] >> 2 }
     }
 
     /// `PartitionKey` of everything stored for this operation.
@@ -91,7 +90,8 @@ impl Fingerprint {
     /// The fingerprint of everything in `object` but the member `id`, which is in the [`Key`].
     #[must_use]
     pub fn new(object: &Object<'_>, id: &str) -> Self {
-        Self(hex(&digest(&[FINGERPRINT_SCHEMA, object.canonical_without(id).as_bytes()])))
+        let digest = digest(&[FINGERPRINT_SCHEMA, object.canonical_without(id).as_bytes()]);
+        Self(format!("{digest:x}"))
     }
 
     /// As it is stored: 64 hexadecimal digits.
@@ -101,20 +101,13 @@ impl Fingerprint {
     }
 }
 
-fn digest(parts: &[&[u8]]) -> [u8; 32] {
+fn digest(parts: &[&[u8]]) -> Output<Sha256> {
     let mut sha = Sha256::new();
     for part in parts {
         sha.update((part.len() as u64).to_be_bytes());
         sha.update(part);
     }
-    sha.finalize().into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    sha.finalize()
 }
 
 #[cfg(test)]

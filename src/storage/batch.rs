@@ -26,11 +26,19 @@ pub fn strict(body: &str) -> Bytes {
     let mut strict = String::with_capacity(body.len() + body.len() / 16);
     let mut lines = body.lines().peekable();
     while let Some(line) = lines.next() {
-        strict.push_str(&line.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029"));
+        strict.push_str(line);
         let is_unclosed_end = lines.peek().is_none() && !line.ends_with("--");
         strict.push_str(if is_unclosed_end { "--\r\n" } else { "\r\n" });
     }
-    strict.into()
+    escape_line_separators(strict).into()
+}
+
+/// Nearly no text has one: then it is only looked through.
+fn escape_line_separators(json: String) -> String {
+    match json.contains(['\u{2028}', '\u{2029}']) {
+        true => json.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029"),
+        false => json,
+    }
 }
 
 /// Checks that all `operations` of a transaction were applied.
