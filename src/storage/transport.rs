@@ -53,7 +53,7 @@ impl HttpClient for Transport {
             return Err(refused(status.into(), &headers, &body).into());
         }
         if let Some(sent) = batch {
-            let content_type = headers.get_optional_str(&CONTENT_TYPE).unwrap_or_default();
+            let content_type = header(&headers, &CONTENT_TYPE).unwrap_or_default();
             batch::check_answer(content_type, &body, batch::count_operations(sent))?;
         }
         complete(&mut headers);
@@ -61,9 +61,14 @@ impl HttpClient for Transport {
     }
 }
 
+/// One header. The client's own way to it composes the text of an error first, whether there is one or not.
+fn header<'a>(headers: &'a Headers, name: &HeaderName) -> Option<&'a str> {
+    headers.iter().find(|(other, _)| *other == name).map(|(_, value)| value.as_str())
+}
+
 /// The body of a request that is an entity group transaction.
 fn batch_body(request: &Request) -> Result<Option<&str>, Error> {
-    let is_batch = request.headers().get_optional_str(&CONTENT_TYPE).is_some_and(|kind| kind.starts_with("multipart/"));
+    let is_batch = header(request.headers(), &CONTENT_TYPE).is_some_and(|kind| kind.starts_with("multipart/"));
     match request.body() {
         Body::Bytes(bytes) if is_batch => {
             std::str::from_utf8(bytes).map(Some).map_err(|_| Error::Unsendable("a batch that is not text".to_owned()))
@@ -75,18 +80,18 @@ fn batch_body(request: &Request) -> Result<Option<&str>, Error> {
 fn complete(headers: &mut Headers) {
     for (name, value) in EXPECTED_HEADERS {
         let name = HeaderName::from_static(name);
-        if headers.get_optional_str(&name).is_none() {
+        if header(headers, &name).is_none() {
             headers.insert(name, value);
         }
     }
     let request_id = HeaderName::from_static("x-ms-request-id");
-    if headers.get_optional_str(&request_id).is_none_or(|id| Uuid::parse_str(id).is_err()) {
+    if header(headers, &request_id).is_none_or(|id| Uuid::parse_str(id).is_err()) {
         headers.insert(request_id, Uuid::nil().to_string());
     }
 }
 
 fn refused(status: u16, headers: &Headers, body: &Bytes) -> Error {
-    let code = headers.get_optional_string(&HeaderName::from_static("x-ms-error-code"));
+    let code = header(headers, &HeaderName::from_static("x-ms-error-code")).map(str::to_owned);
     let code = code.or_else(|| error_code(body)).unwrap_or_default();
     Error::Refused { status, code, operation: None, retry_after: retry_after(headers) }
 }
@@ -105,7 +110,7 @@ fn error_code(body: &[u8]) -> Option<String> {
 /// [`Retry-After`](https://www.rfc-editor.org/rfc/rfc9110#name-retry-after) in seconds, or the service's own form in
 /// milliseconds. A date is not read: it would need a clock that agrees with the service's.
 fn retry_after(headers: &Headers) -> Option<Duration> {
-    let number = |name| headers.get_optional_str(&HeaderName::from_static(name))?.parse::<u32>().ok();
+    let number = |name| header(headers, &HeaderName::from_static(name))?.parse::<u32>().ok();
     number("x-ms-retry-after-ms")
         .map(|millis| Duration::from_millis(millis.into()))
         .or_else(|| number("retry-after").map(|seconds| Duration::from_secs(seconds.into())))
