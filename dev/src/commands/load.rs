@@ -1,6 +1,10 @@
 //! `cargo load`: what an order costs, as a table for people and as JSON for programs.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::value_parser;
@@ -24,6 +28,9 @@ const MIB: f64 = 1024.0;
 /// The arguments of `cargo load`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    /// Measures this program instead of building ours: an earlier one, or another handler
+    #[arg(long, value_name = "FILE")]
+    handler: Option<PathBuf>,
     /// What stores the orders
     #[arg(long, value_enum, default_value_t = Storage::Fast)]
     storage: Storage,
@@ -58,8 +65,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let is_held_back = !arguments.latency.is_zero();
     ensure!(!is_held_back || arguments.storage == Storage::Fast, "only the fast storage can be held back");
     let root = app_root()?;
-    println!("Building the handler as it is released …");
-    let executable = build_release_handler(&root).await?;
+    let executable = executable(arguments.handler.as_deref(), &root).await?;
     let Arguments { storage, latency, duplicates, medium, large, .. } = arguments;
     let mix = Mix { duplicates, medium, large };
     let step_limit = if arguments.total.is_some() { LEG_LIMIT } else { STEP_LIMIT };
@@ -73,6 +79,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
     if report.is_correct() { Ok(()) } else { bail!("what is stored is not what was delivered") }
+}
+
+async fn executable(given: Option<&Path>, root: &Path) -> Result<PathBuf> {
+    if let Some(file) = given {
+        return file.canonicalize().with_context(|| format!("no handler {}", file.display()));
+    }
+    println!("Building the handler as it is released …");
+    build_release_handler(root).await
 }
 
 fn steps(arguments: &Arguments) -> Vec<(usize, u64)> {

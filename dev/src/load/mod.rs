@@ -97,7 +97,7 @@ pub(crate) async fn measure(plan: &Plan, on_step: impl Fn(&StepReport)) -> Resul
     for (&(concurrency, orders), run) in plan.steps.iter().zip(FIRST_RUN..) {
         let step = Step { port: handler.port, concurrency, orders, limit: plan.step_limit };
         let measured = measure_step(step, Orders::new(plan.mix, run)?, (&handler, &storage)).await;
-        let measured = measured.with_context(|| format!("the handler said: {}", handler.errors()))?;
+        let measured = measured.with_context(|| handler.complaint())?;
         on_step(&measured);
         report.steps.push(measured);
     }

@@ -72,11 +72,20 @@ impl Handler {
         Some(Memory { now: field("VmRSS:")?, peak: field("VmHWM:")? })
     }
 
-    /// What it wrote to stderr.
-    pub(super) fn errors(&mut self) -> String {
+    /// Whether it has not ended by itself.
+    pub(super) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// What it wrote to stderr, in a sentence.
+    pub(super) fn complaint(&mut self) -> String {
         let mut text = String::new();
         let read = self.errors.rewind().and_then(|()| self.errors.read_to_string(&mut text));
-        read.map_or_else(|error| error.to_string(), |_| text.trim().to_owned())
+        match (read, text.trim()) {
+            (Err(error), _) => format!("what the handler said cannot be read: {error}"),
+            (Ok(_), "") => "the handler said nothing".to_owned(),
+            (Ok(_), said) => format!("the handler said: {said}"),
+        }
     }
 }
 

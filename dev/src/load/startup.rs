@@ -50,8 +50,9 @@ pub(super) async fn wait_until_ready(handler: &mut Handler) -> Result<Client> {
             client.probe().await.context("the first probe")?;
             return Ok(client);
         }
+        ensure!(handler.is_running(), "the handler ended before it was ready; {}", handler.complaint());
         let elapsed = handler.spawned.elapsed();
-        ensure!(elapsed < LIMIT, "the handler is not ready after {elapsed:?}: {}", handler.errors());
+        ensure!(elapsed < LIMIT, "the handler is not ready after {elapsed:?}; {}", handler.complaint());
         // Not the timer of the runtime, which is ten times as coarse; nothing else runs now.
         thread::sleep(PAUSE);
     }
