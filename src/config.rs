@@ -4,14 +4,14 @@
 //! |---|---|---|
 //! | `FUNCTIONS_CUSTOMHANDLER_PORT` | set by the host | port to listen on |
 //! | `FUNCTIONS_APP_ROOT_PATH` | set by the host, else the working directory | where `host.json` is |
-//! | `AzureWebJobsStorage` | needed | connection string of the storage account, the host's own |
+//! | `AzureWebJobsStorage`, or its members | needed | the storage account, the host's own: see [`storage::settings`](crate::storage::settings) |
 //! | `IDEMPOTENCY_TABLE` | `idempotency` | table of the records |
 //! | `IDEMPOTENCY_TTL_HOURS` | 720 (30 days) | how long an id is remembered |
 //! | `EVENTS_QUEUE` | `order-events` | queue of the events |
 //! | `RUST_LOG` | `warn,handler=info` | log levels, as `level` or `target=level,…` |
 //! | `AzureFunctionsJobHost__functionTimeout` | | overrides `functionTimeout` of `host.json`, as for the host |
 
-use crate::storage::Account;
+use crate::storage::AccountSettings;
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use tracing_subscriber::filter::Targets;
 
@@ -37,7 +37,7 @@ pub struct Config {
     /// Port on the loopback interface.
     pub port: u16,
     /// The storage account.
-    pub account: Account,
+    pub account: AccountSettings,
     /// Name of the table.
     pub table: String,
     /// Name of the queue of events.
@@ -77,7 +77,9 @@ impl Config {
         let mut faults = unknown(settings);
         let mut keep = |fault| faults.push(fault);
         let port = port(settings).map_err(&mut keep).ok();
-        let account = account(settings).map_err(&mut keep).ok();
+        let account = AccountSettings::from_settings(settings)
+            .map_err(|faults| faults.iter().for_each(|fault| keep(fault.to_string())))
+            .ok();
         let table = table(settings).map_err(&mut keep).ok();
         let events_queue = events_queue(settings).map_err(&mut keep).ok();
         let retention = retention(settings).map_err(&mut keep).ok();
@@ -118,13 +120,6 @@ fn port(settings: &Settings) -> Result<u16, String> {
         format!("{NAME} is not set: the Functions host sets it, so start the app with `func start` or `cargo start`")
     })?;
     text.parse().map_err(|_| format!("{NAME} is {text:?}, not a port number"))
-}
-
-fn account(settings: &Settings) -> Result<Account, String> {
-    const NAME: &str = "AzureWebJobsStorage";
-    let text = value(settings, NAME)
-        .ok_or_else(|| format!("{NAME} is not set: it is the connection string of the storage account"))?;
-    Account::from_connection_string(text).map_err(|error| format!("{NAME} is not a connection string: {error}"))
 }
 
 /// [Table
@@ -232,6 +227,7 @@ fn time_span(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::settings::{CONNECTION, MEMBERS};
 
     fn settings(changes: &[(&str, &str)]) -> Settings {
         let mut settings: Settings = [
@@ -367,7 +363,7 @@ mod tests {
         let readme = include_str!("../README.md");
         let config = Config::from_settings(&settings(&[])).unwrap();
         for (name, default) in [
-            ("AzureWebJobsStorage", "needed".to_owned()),
+            (CONNECTION, "needed".to_owned()),
             (TABLE, format!("`{}`", config.table)),
             (TTL_HOURS, format!("`{}`", config.retention.whole_hours())),
             (EVENTS_QUEUE, format!("`{}`", config.events_queue)),
@@ -375,5 +371,33 @@ mod tests {
         ] {
             assert!(readme.contains(&format!("| `{name}` | {default} |")), "{name}");
         }
+        let chapter = readme.split_once("\n## Settings\n").unwrap().1.split("\n## ").next().unwrap();
+        let members = MEMBERS.map(|member| format!("{CONNECTION}__{member}"));
+        let variables = names_in(include_str!("storage/identity.rs")).map(str::to_owned);
+        for name in members.into_iter().chain(variables) {
+            assert!(chapter.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_member_of_the_connection_is_read_that_is_not_listed() {
+        let sources = [include_str!("storage/settings.rs"), include_str!("storage/identity.rs")];
+        let read =
+            |source: &'static str| source.split("section.get(\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+        let read: Vec<_> = sources.into_iter().flat_map(read).collect();
+        assert!(read.contains(&"clientSecret"), "{read:?}");
+        assert!(read.iter().all(|member| MEMBERS.contains(member)), "{read:?}");
+    }
+
+    /// The texts in a source that look like the name of an environment variable.
+    fn names_in(source: &'static str) -> impl Iterator<Item = &'static str> {
+        let texts = source.split('"').skip(1).step_by(2);
+        texts.filter(|text| text.contains('_') && text.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+    }
+
+    #[test]
+    fn the_environment_variables_of_the_source_are_found() {
+        let found: Vec<_> = names_in(include_str!("storage/identity.rs")).collect();
+        assert!(found.contains(&"IDENTITY_ENDPOINT") && found.contains(&"AZURE_CLIENT_SECRET"), "{found:?}");
     }
 }

@@ -15,6 +15,7 @@ use std::{
     process::ExitCode,
     sync::Arc,
 };
+use time::OffsetDateTime;
 use tracing::{info, warn};
 
 fn main() -> ExitCode {
@@ -43,10 +44,11 @@ fn run() -> anyhow::Result<Stop> {
 
 async fn serve(listener: TcpListener, config: &Config, parent: u32) -> anyhow::Result<Stop> {
     let connection = Arc::new(Connection::new(config.account.is_loopback()));
-    let table = Table::new(&config.account, &config.table, connection.clone());
+    let account = config.account.account(connection.clone(), clock)?;
+    let table = Table::new(&account, &config.table, connection.clone());
     let app = App {
         ledger: Ledger::new(table, config.retention),
-        events: Queue::new(&config.account, &config.events_queue, connection),
+        events: Queue::new(&account, &config.events_queue, connection),
         invocation_limit: config.invocation_limit,
     };
     let server = app::server(listener, app)?;
@@ -61,4 +63,9 @@ async fn serve(listener: TcpListener, config: &Config, parent: u32) -> anyhow::R
     handle.stop(true).await;
     server.await??;
     Ok(stop)
+}
+
+#[expect(clippy::disallowed_methods, reason = "tokens expire by the time of day, whichever invocation asks for one")]
+fn clock() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
 }

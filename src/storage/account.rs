@@ -1,11 +1,14 @@
-//! From a setting to an endpoint and a credential.
+//! From a connection string to an endpoint and a credential.
 //!
-//! The handler reads the *same* connection as the host, so that there is one thing to configure: [connection
-//! strings](https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string), with a key or a
-//! shared access signature, and `UseDevelopmentStorage=true` for the emulator, which the host hands on unexpanded.
-//! Names are matched without regard to case, as .NET does, and unknown ones are skipped. No error repeats any part of
-//! the setting but names.
+//! [Connection strings](https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string) have a
+//! key or a shared access signature, or say `UseDevelopmentStorage=true` for the emulator, which the host hands on
+//! unexpanded. Names are matched without regard to case, as .NET does, and unknown ones are skipped. No error repeats
+//! any part of the setting but names.
+//!
+//! Plain http is for this machine, and for the account of the emulator wherever that runs, in a container of its own
+//! for example: its key is public. Everything else that is sent would be readable on its way, a signature included.
 
+use super::settings::Endpoints;
 use azure_core::Url;
 use azure_storage::{CloudLocation, StorageCredentials};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -17,12 +20,13 @@ use std::fmt;
 const EMULATOR: (&str, &str) =
     ("devstoreaccount1", "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==");
 
+const PROTOCOL: &str = "DefaultEndpointsProtocol";
+
 /// Where the services of a storage account are, and what opens them.
 #[derive(Clone)]
 pub struct Account {
     name: String,
-    table_endpoint: Url,
-    queue_endpoint: Url,
+    endpoints: Endpoints,
     credential: StorageCredentials,
 }
 
@@ -32,8 +36,8 @@ impl fmt::Debug for Account {
         formatter
             .debug_struct("Account")
             .field("name", &self.name)
-            .field("table_endpoint", &self.table_endpoint.as_str())
-            .field("queue_endpoint", &self.queue_endpoint.as_str())
+            .field("table_endpoint", &self.endpoints.tables.as_str())
+            .field("queue_endpoint", &self.endpoints.queues.as_str())
             .finish_non_exhaustive()
     }
 }
@@ -53,12 +57,20 @@ pub enum InvalidConnection {
     /// An endpoint is no URL of a server.
     #[error("{0} is not an http or https URL")]
     InvalidEndpoint(&'static str),
+    /// An endpoint to which nothing is sent in the clear.
+    #[error("{0} is plain http, which is allowed on this machine and for the account of the emulator only")]
+    PlainHttp(&'static str),
     /// The signature is no list of parameters.
     #[error("SharedAccessSignature has no sig parameter")]
     InvalidSignature,
 }
 
 impl Account {
+    /// The account `name`, which only a key needs, opened by `credential`.
+    pub(super) const fn new(name: String, endpoints: Endpoints, credential: StorageCredentials) -> Self {
+        Self { name, endpoints, credential }
+    }
+
     /// Reads a connection string.
     ///
     /// # Errors
@@ -71,9 +83,9 @@ impl Account {
         }
         let name = settings.get("AccountName");
         let credential = credential(&settings, name)?;
-        let table_endpoint = endpoint(&settings, ("TableEndpoint", "table"), name)?;
-        let queue_endpoint = endpoint(&settings, ("QueueEndpoint", "queue"), name)?;
-        Ok(Self { name: name.unwrap_or_default().to_owned(), table_endpoint, queue_endpoint, credential })
+        let tables = endpoint(&settings, ("TableEndpoint", "table"), name)?;
+        let queues = endpoint(&settings, ("QueueEndpoint", "queue"), name)?;
+        Ok(Self::new(name.unwrap_or_default().to_owned(), Endpoints { tables, queues }, credential))
     }
 
     /// The emulator on this machine, or on the one that `proxy` names.
@@ -88,23 +100,23 @@ impl Account {
             Ok(endpoint)
         };
         let credential = StorageCredentials::access_key(name, key.to_owned());
-        Ok(Self { name: name.to_owned(), table_endpoint: at(10_002)?, queue_endpoint: at(10_001)?, credential })
+        Ok(Self::new(name.to_owned(), Endpoints { tables: at(10_002)?, queues: at(10_001)? }, credential))
     }
 
-    /// Whether the account is on this machine, where no proxy may come between.
+    /// Whether the account is on this machine, hence the emulator's.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        [&self.table_endpoint, &self.queue_endpoint].into_iter().all(is_loopback)
+        is_loopback(&self.endpoints.tables) && is_loopback(&self.endpoints.queues)
     }
 
     pub(super) fn tables(&self) -> CloudLocation {
         // A slash at the end would become an empty path segment in every request.
-        let uri = self.table_endpoint.as_str().trim_end_matches('/').to_owned();
+        let uri = self.endpoints.tables.as_str().trim_end_matches('/').to_owned();
         CloudLocation::Custom { account: self.name.clone(), uri }
     }
 
     pub(super) const fn queues(&self) -> &Url {
-        &self.queue_endpoint
+        &self.endpoints.queues
     }
 
     pub(super) fn credential(&self) -> StorageCredentials {
@@ -112,7 +124,12 @@ impl Account {
     }
 }
 
-fn is_loopback(endpoint: &Url) -> bool {
+/// Whether what is sent there stays secret: encrypted, or on this machine.
+pub(super) fn is_safe(endpoint: &Url) -> bool {
+    endpoint.scheme() == "https" || is_loopback(endpoint)
+}
+
+pub(super) fn is_loopback(endpoint: &Url) -> bool {
     match endpoint.host_str().map(|host| host.trim_matches(['[', ']'])) {
         Some("localhost") => true,
         Some(host) => host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback()),
@@ -140,16 +157,19 @@ fn endpoint(
     (setting, service): (&'static str, &str),
     name: Option<&str>,
 ) -> Result<Url, InvalidConnection> {
-    if let Some(endpoint) = settings.get(setting) {
-        return endpoint_url(endpoint, setting);
-    }
-    let name = name.ok_or(InvalidConnection::Missing(setting))?;
-    let protocol = settings.get("DefaultEndpointsProtocol").unwrap_or("https");
+    let (url, setting) = match settings.get(setting) {
+        Some(endpoint) => (endpoint_url(endpoint, setting)?, setting),
+        None => (made_endpoint(settings, name.ok_or(InvalidConnection::Missing(setting))?, service)?, PROTOCOL),
+    };
+    let is_emulator = (name, settings.get("AccountKey")) == (Some(EMULATOR.0), Some(EMULATOR.1));
+    if is_emulator || is_safe(&url) { Ok(url) } else { Err(InvalidConnection::PlainHttp(setting)) }
+}
+
+fn made_endpoint(settings: &Pairs<'_>, name: &str, service: &str) -> Result<Url, InvalidConnection> {
+    let protocol = settings.get(PROTOCOL).unwrap_or("https");
     let suffix = settings.get("EndpointSuffix").unwrap_or("core.windows.net");
-    endpoint_url(
-        &format!("{protocol}://{name}.{service}.{suffix}"),
-        "the endpoint made of AccountName and EndpointSuffix",
-    )
+    let endpoint = format!("{protocol}://{name}.{service}.{suffix}");
+    endpoint_url(&endpoint, "the endpoint made of AccountName and EndpointSuffix")
 }
 
 fn endpoint_url(text: &str, name: &'static str) -> Result<Url, InvalidConnection> {
@@ -202,6 +222,14 @@ mod tests {
                 "http://127.0.0.1:10001/devstoreaccount1",
             ),
             (
+                &format!(
+                    "AccountName={};AccountKey={};TableEndpoint=http://azurite:10002/devstoreaccount1;QueueEndpoint=http://azurite:10001/devstoreaccount1",
+                    EMULATOR.0, EMULATOR.1
+                ),
+                "http://azurite:10002/devstoreaccount1",
+                "http://azurite:10001/devstoreaccount1",
+            ),
+            (
                 "usedevelopmentstorage=TRUE;DevelopmentStorageProxyUri=http://azurite",
                 "http://azurite:10002/devstoreaccount1",
                 "http://azurite:10001/devstoreaccount1",
@@ -244,6 +272,18 @@ mod tests {
                 "UseDevelopmentStorage=true;DevelopmentStorageProxyUri=file:///s3cret",
                 InvalidConnection::InvalidEndpoint("DevelopmentStorageProxyUri"),
             ),
+            (
+                "DefaultEndpointsProtocol=http;AccountName=shop;AccountKey=a2V5",
+                InvalidConnection::PlainHttp("DefaultEndpointsProtocol"),
+            ),
+            (
+                "AccountName=devstoreaccount1;AccountKey=a2V5;TableEndpoint=http://shop.example",
+                InvalidConnection::PlainHttp("TableEndpoint"),
+            ),
+            (
+                "SharedAccessSignature=sig=s3cret;TableEndpoint=https://shop.example;QueueEndpoint=http://10.0.0.4",
+                InvalidConnection::PlainHttp("QueueEndpoint"),
+            ),
         ] {
             let error = Account::from_connection_string(connection).unwrap_err();
             assert_eq!(error, expected, "{connection}");
@@ -273,7 +313,7 @@ mod tests {
             ("127.0.0.1.example.com", false),
         ] {
             let connection = format!(
-                "AccountName=a;AccountKey={KEY};TableEndpoint=http://{host}:1/a;QueueEndpoint=http://{host}:2/a"
+                "AccountName=a;AccountKey={KEY};TableEndpoint=https://{host}:1/a;QueueEndpoint=https://{host}:2/a"
             );
             assert_eq!(Account::from_connection_string(&connection).unwrap().is_loopback(), expected, "{host}");
         }

@@ -3,7 +3,7 @@
 //! The question after a failed write is never "did it fail?" but "may it have been applied?". Only two errors say no:
 //! the request was [not sent](Error::NotSent), or it was [refused](Error::Refused) with an answer that says so.
 
-use std::time::Duration;
+use std::{error::Error as StdError, time::Duration};
 
 /// A request that did not succeed. No message holds a URL, a credential or stored content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +31,20 @@ pub enum Error {
         /// How long the service asked to wait.
         retry_after: Option<Duration>,
     },
+    /// No access token can be had now: the service knows nothing of the request.
+    #[error("no access token for storage: {cause}")]
+    NoToken {
+        /// What was answered, or was not.
+        cause: String,
+        /// How long the identity endpoint asked to wait.
+        retry_after: Option<Duration>,
+    },
+    /// There is no access token for the identity in the settings: the service knows nothing of the request.
+    #[error(
+        "no access token for the identity in AzureWebJobsStorage__credential and AzureWebJobsStorage__clientId, or in \
+         their absence: {0}"
+    )]
+    IdentityRefused(String),
     /// The request cannot be made with these settings.
     #[error("the request to storage cannot be made: {0}")]
     Unsendable(String),
@@ -41,10 +55,10 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::NotSent(_) | Self::Unanswered(_) | Self::Garbled(_) => true,
+            Self::NotSent(_) | Self::Unanswered(_) | Self::Garbled(_) | Self::NoToken { .. } => true,
             Self::Refused { status: 408 | 429 | 500 | 502..=504, .. } => true,
             Self::Refused { code, .. } => code == "TableBeingDeleted" || code == "QueueBeingDeleted",
-            Self::Unsendable(_) => false,
+            Self::IdentityRefused(_) | Self::Unsendable(_) => false,
         }
     }
 
@@ -105,7 +119,10 @@ impl Error {
     /// How long the service asked to wait.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
-        if let Self::Refused { retry_after, .. } = self { *retry_after } else { None }
+        match self {
+            Self::Refused { retry_after, .. } | Self::NoToken { retry_after, .. } => *retry_after,
+            _ => None,
+        }
     }
 
     /// The cause in a few ASCII words, fit for an HTTP reason phrase.
@@ -119,6 +136,8 @@ impl Error {
             Self::Refused { status: 429 | 503, .. } => "Storage is throttling",
             Self::Refused { status: 408 | 500..=599, .. } => "Storage failed",
             Self::Refused { .. } => "Storage refused the request",
+            Self::NoToken { .. } => "No access token for storage",
+            Self::IdentityRefused(_) => "No access token for this identity",
             Self::Unsendable(_) => "The request to storage cannot be made",
         }
     }
@@ -136,22 +155,35 @@ impl From<Error> for azure_core::Error {
 impl From<azure_core::Error> for Error {
     fn from(error: azure_core::Error) -> Self {
         use azure_core::error::ErrorKind;
-        match error.into_downcast::<Self>() {
-            Ok(error) => error,
-            Err(error) if *error.kind() == ErrorKind::Credential => {
+        // The client wraps the error of a credential.
+        if let Some(own) = causes(&error).find_map(|cause| cause.downcast_ref::<Self>()) {
+            return own.clone();
+        }
+        match error.kind() {
+            ErrorKind::Credential => {
                 Self::Unsendable("no authorization can be made with the credential in the settings".to_owned())
             }
-            Err(error) => Self::Garbled(format!("{} error in the client", error.kind())),
+            kind => Self::Garbled(format!("{kind} error in the client")),
         }
     }
+}
+
+/// The error, its cause, the cause of that.
+pub(super) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&cause| cause.source())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use azure_core::error::ResultExt;
 
     fn refused(status: u16, code: &str) -> Error {
         Error::Refused { status, code: code.to_owned(), operation: None, retry_after: None }
+    }
+
+    fn no_token() -> Error {
+        Error::NoToken { cause: String::new(), retry_after: None }
     }
 
     #[test]
@@ -164,11 +196,15 @@ mod tests {
         }
         assert!(refused(409, "TableBeingDeleted").is_transient());
         assert!(!Error::Unsendable(String::new()).is_transient());
+        assert!(no_token().is_transient());
+        assert!(!Error::IdentityRefused(String::new()).is_transient());
     }
 
     #[test]
     fn only_an_unsent_or_a_refused_request_is_known_not_to_be_applied() {
-        assert!(!Error::NotSent(String::new()).may_be_applied());
+        for unsent in [Error::NotSent(String::new()), no_token(), Error::IdentityRefused(String::new())] {
+            assert!(!unsent.may_be_applied(), "{unsent:?}");
+        }
         for known in [400, 403, 404, 409, 412, 413, 429, 503] {
             assert!(!refused(known, "").may_be_applied(), "{known}");
         }
@@ -199,11 +235,16 @@ mod tests {
     fn the_pipeline_carries_an_error_unchanged() {
         let error = refused(409, "EntityAlreadyExists");
         assert_eq!(Error::from(azure_core::Error::from(error.clone())), error);
+        let wrapped: azure_core::Result<()> = Err(error.clone().into());
+        let wrapped = wrapped.context(azure_core::error::ErrorKind::Credential, "failed to get bearer token");
+        assert_eq!(Error::from(wrapped.unwrap_err()), error);
     }
 
     #[test]
     fn phrases_are_ascii_and_fit_a_status_line() {
-        for error in [Error::NotSent(String::new()), refused(403, ""), refused(503, ""), refused(400, "")] {
+        let refused = [refused(403, ""), refused(503, ""), refused(400, "")];
+        let unsent = [Error::NotSent(String::new()), no_token(), Error::IdentityRefused(String::new())];
+        for error in refused.into_iter().chain(unsent) {
             assert!(error.phrase().is_ascii() && error.phrase().len() < 80 && !error.phrase().contains(['\r', '\n']));
         }
     }

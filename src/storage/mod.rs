@@ -4,7 +4,10 @@
 //! reports a failed entity group transaction as a success, waits for ever, opens a connection per request, repeats
 //! writes that may have been applied, and prints credentials at debug level:
 //!
-//! - [`account`]: from settings to an endpoint and a credential;
+//! - [`settings`]: which account, and by which means, as the host understands the same settings;
+//! - [`account`]: from a connection string to endpoints and a credential;
+//! - [`identity`]: who asks, where there is no key;
+//! - [`credential`]: the access tokens of an identity, and `identity_endpoint`, where they come from;
 //! - [`connection`]: one pooled connection per process, with time-outs, which tells *not sent* from *maybe applied*;
 //! - [`transport`]: makes requests strict and answers honest, over a connection or over a simulated service;
 //! - [`batch`]: the multipart form of an entity group transaction and of its answer;
@@ -14,8 +17,12 @@
 pub mod account;
 pub mod batch;
 pub mod connection;
+pub mod credential;
 pub mod error;
+pub mod identity;
+mod identity_endpoint;
 pub mod queue;
+pub mod settings;
 pub mod table;
 pub mod transport;
 
@@ -23,4 +30,5 @@ pub use account::Account;
 pub use connection::Connection;
 pub use error::Error;
 pub use queue::Queue;
+pub use settings::AccountSettings;
 pub use table::{RowTag, Table};
