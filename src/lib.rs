@@ -20,7 +20,7 @@
 //! - A 2xx is answered only when the order is committed, proven a duplicate, or kept in quarantine.
 //! - Only [`protocol::response`] chooses a status code.
 //! - Only [`config`] reads the environment; only [`app`] reads the time of day or draws a seed. Elsewhere both are
-//!   arguments.
+//!   arguments. `azure_identity` is the exception: it reads what App Service sets for it, and by which tokens expire.
 //! - Only [`storage::connection`] reaches the network.
 //! - No record of a message is kept in memory: whatever a process knew, another one can find out.
 
