@@ -11,8 +11,11 @@ use handler::{json, quarantine};
 
 mod azure;
 mod connection;
+mod credential;
+mod identity;
 mod ledger;
 mod make_it_yours;
 mod scripted;
 mod server;
+mod service;
 mod transport;

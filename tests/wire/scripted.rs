@@ -54,6 +54,15 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// As it goes over the wire.
+    pub(crate) fn to_http(&self) -> String {
+        let headers: String = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let (status, body, length) = (self.status, &self.body, self.body.len());
+        format!("HTTP/1.1 {status} Prepared\r\ncontent-length: {length}\r\n{headers}\r\n{body}")
+    }
+}
+
 impl From<Answer> for Step {
     fn from(answer: Answer) -> Self {
         Self::Answer(answer)
