@@ -19,6 +19,7 @@ mod host;
 mod invocation;
 mod json;
 mod outputs;
+pub mod package;
 pub mod proxy;
 mod queue_listener;
 mod response;

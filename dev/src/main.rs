@@ -1,5 +1,5 @@
 //! The commands of the local host, each behind an alias of cargo: `cargo demo`, `cargo start`, `cargo send`,
-//! `cargo load`.
+//! `cargo load`, `cargo package-app`.
 
 #![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind its test rig")]
 
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{demo, send, start};
+use commands::{demo, package, send, start};
 
 /// Runs the handler on this machine, with nothing but Node.js beside Rust.
 #[derive(Parser)]
@@ -23,22 +23,25 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Shows the whole story: storage, handler, host, orders, and what was stored and queued. Ends by itself.
-    Demo,
+    Demo(demo::Arguments),
     /// Keeps all of it running on the standard ports, until Ctrl-C.
     Start,
     /// Puts one message on a queue: cargo send '{"id":"order-123","amount":42}'
     Send(send::Arguments),
     /// Measures what an order costs: time, processor, memory, storage requests. Ends by itself.
     Load(commands::load::Arguments),
+    /// Builds what is deployed: dist/handler.zip
+    PackageApp(package::Arguments),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Demo => demo::run().await,
+        Command::Demo(arguments) => demo::run(arguments).await,
         Command::Start => start::run().await,
         Command::Send(arguments) => send::run(arguments).await,
         Command::Load(arguments) => commands::load::run(arguments).await,
+        Command::PackageApp(arguments) => package::run(arguments).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

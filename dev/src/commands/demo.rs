@@ -1,14 +1,21 @@
 //! `cargo demo`: the whole story on a fresh machine, told as it happens and checked at the end.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
 
 use dev::{
     Account, Azurite, FaultProxy, Invocation, LocalHost, Options,
     azurite::{Persistence, Ports},
     bindings::local_settings,
     console::{Level, Line},
+    package::Package,
     storage::Service,
 };
 
@@ -54,24 +61,43 @@ pub(super) const SAMPLES: [Sample; 5] = [
     Sample { title: "Broken JSON", message: r#"{"id":"order-124","#, base64: false, quarantined: Some("invalid_json") },
 ];
 
-pub(crate) async fn run() -> Result<()> {
-    let root = app_root()?;
+/// The arguments of `cargo demo`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Runs what is in this package, unpacked, instead of the sources: dist/handler.zip
+    #[arg(long, value_name = "FILE")]
+    package: Option<PathBuf>,
+}
+
+/// What is hosted.
+struct App {
+    root: PathBuf,
+    /// None for the one that `host.json` names.
+    executable: Option<PathBuf>,
+    settings: BTreeMap<String, String>,
+    /// Lives as long as the app in it.
+    _folder: Option<TempDir>,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     heading("Starting");
-    println!("  building the handler …");
-    let executable = build_handler(&root).await?;
+    let app = match arguments.package {
+        None => App::from_sources().await?,
+        Some(file) => App::from_package(&file)?,
+    };
     println!("  starting Azurite, the storage emulator …");
     let azurite = Azurite::start(Ports::Free, Persistence::Memory).await?;
     let account = azurite.development_account()?;
     let tables = FaultProxy::start(&account, Service::Table).await?;
-    let mut settings = local_settings(&root.join("local.settings.json.example"))?;
+    let mut settings = app.settings;
     settings.insert("AzureWebJobsStorage".to_owned(), tables.account(&account).connection_string());
     for queue in QUEUES {
         account.create_queue(queue).await?;
     }
     let host = LocalHost::start(Options {
-        app_root: root,
+        app_root: app.root,
         settings,
-        executable: Some(executable),
+        executable: app.executable,
         admin_port: Some(0),
         sink: Some(print_line),
         ..Options::default()
@@ -82,6 +108,26 @@ pub(crate) async fn run() -> Result<()> {
     let outcome = outcome?;
     outcome.show();
     outcome.check()
+}
+
+impl App {
+    async fn from_sources() -> Result<Self> {
+        let root = app_root()?;
+        println!("  building the handler …");
+        let executable = Some(build_handler(&root).await?);
+        let settings = local_settings(&root.join("local.settings.json.example"))?;
+        Ok(Self { root, executable, settings, _folder: None })
+    }
+
+    /// With no settings but the ones that every Function App has, as there is nothing else in the package.
+    fn from_package(file: &Path) -> Result<Self> {
+        let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let folder = tempfile::tempdir()?;
+        println!("  unpacking {} …", file.display());
+        Package::from_zip(&bytes)?.unpack(folder.path())?;
+        let root = folder.path().to_owned();
+        Ok(Self { root, executable: None, settings: BTreeMap::new(), _folder: Some(folder) })
+    }
 }
 
 async fn tell(host: &LocalHost, account: &Account, tables: &FaultProxy) -> Result<Outcome> {

@@ -3,6 +3,7 @@
 pub(crate) mod demo;
 pub(crate) mod load;
 mod outcome;
+pub(crate) mod package;
 pub(crate) mod send;
 pub(crate) mod start;
 
@@ -40,17 +41,22 @@ struct Artifact {
 
 /// Builds the handler and returns its path.
 async fn build_handler(root: &Path) -> Result<PathBuf> {
-    build(root, &[]).await
+    build(root, &[], None).await
 }
 
 /// The same as it is released.
 async fn build_release_handler(root: &Path) -> Result<PathBuf> {
-    build(root, &["--release"]).await
+    build(root, &["--release"], None).await
 }
 
-async fn build(root: &Path, arguments: &[&str]) -> Result<PathBuf> {
+/// `flags` for the compiler replace all others, wherever they are set.
+async fn build(root: &Path, arguments: &[&str], flags: Option<&[String]>) -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    if let Some(flags) = flags {
+        command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    }
+    let output = command
         .args(["build", "--locked", "--package", "handler", "--bin", "handler"])
         .arg("--message-format=json-render-diagnostics")
         .args(arguments)

@@ -1,0 +1,74 @@
+//! `cargo package-app`: builds what is deployed, looks at it, and says what it is.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+
+use dev::package::{Executable, Package};
+
+use super::{app_root, build, heading, print_table};
+
+/// The C library of this machine is the one that there is to link against.
+const TARGET: &str =
+    if cfg!(target_env = "musl") { "x86_64-unknown-linux-musl" } else { "x86_64-unknown-linux-gnu" };
+const IS_BUILT_HERE: bool = cfg!(all(target_os = "linux", target_arch = "x86_64"));
+
+/// The arguments of `cargo package-app`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Where to write the package
+    #[arg(long, value_name = "FILE", default_value = "dist/handler.zip")]
+    output: PathBuf,
+    /// A handler that was built elsewhere or by other means, instead of building it
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    let root = app_root()?;
+    let binary = match arguments.binary {
+        Some(binary) => binary,
+        None => build_static(&root).await?,
+    };
+    let package = Package::of(&root, &binary)?;
+    let zip = package.to_zip()?;
+    let folder = arguments.output.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    fs::write(&arguments.output, &zip).with_context(|| format!("cannot write {}", arguments.output.display()))?;
+    let executable = Executable::parse(&fs::read(&binary)?)?;
+    heading(&format!("{}: {:.2} MB", arguments.output.display(), zip.len() as f64 / 1e6));
+    let rows = package.entries().iter().map(|entry| {
+        vec![entry.name.clone(), format!("{:o}", entry.mode), entry.content.len().to_string()]
+    });
+    print_table(&["file", "mode", "bytes"], &rows.collect::<Vec<_>>());
+    println!("\n  handler: x86-64 Linux, {}\n  SHA-256: {:x}", executable.linkage, Sha256::digest(&zip));
+    Ok(())
+}
+
+/// The handler as it is released, with all its libraries in it.
+async fn build_static(root: &Path) -> Result<PathBuf> {
+    ensure!(
+        IS_BUILT_HERE,
+        "the package needs a handler for x86-64 Linux, and this is {} on {}: build it in a container (docker run --rm \
+         --platform linux/amd64 --volume \"$PWD\":/app --workdir /app --env CARGO_TARGET_DIR=/tmp/target rust:1 cargo \
+         package-app), in the workflow .github/workflows/deploy.yml, or with a cross compiler, and then name the file \
+         with --binary",
+        env::consts::OS,
+        env::consts::ARCH,
+    );
+    println!("Building the handler as it is released, for {TARGET} …");
+    build(root, &["--release", "--target", TARGET], Some(&flags(root))).await
+}
+
+/// Paths of this machine would make every machine's package another one, and tell its user's name.
+fn flags(root: &Path) -> Vec<String> {
+    let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned(), remap(root, "/app")];
+    let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
+    flags.extend(env::var_os("CARGO_HOME").map(PathBuf::from).or(home).map(|home| remap(&home, "/cargo")));
+    flags
+}
