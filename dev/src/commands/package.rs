@@ -13,8 +13,7 @@ use dev::package::{Executable, Package};
 use super::{app_root, build, heading, print_table};
 
 /// The C library of this machine is the one that there is to link against.
-const TARGET: &str =
-    if cfg!(target_env = "musl") { "x86_64-unknown-linux-musl" } else { "x86_64-unknown-linux-gnu" };
+const TARGET: &str = if cfg!(target_env = "musl") { "x86_64-unknown-linux-musl" } else { "x86_64-unknown-linux-gnu" };
 const IS_BUILT_HERE: bool = cfg!(all(target_os = "linux", target_arch = "x86_64"));
 
 /// The arguments of `cargo package-app`.
@@ -41,9 +40,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     fs::write(&arguments.output, &zip).with_context(|| format!("cannot write {}", arguments.output.display()))?;
     let executable = Executable::parse(&fs::read(&binary)?)?;
     heading(&format!("{}: {:.2} MB", arguments.output.display(), zip.len() as f64 / 1e6));
-    let rows = package.entries().iter().map(|entry| {
-        vec![entry.name.clone(), format!("{:o}", entry.mode), entry.content.len().to_string()]
-    });
+    let rows = package
+        .entries()
+        .iter()
+        .map(|entry| vec![entry.name.clone(), format!("{:o}", entry.mode), entry.content.len().to_string()]);
     print_table(&["file", "mode", "bytes"], &rows.collect::<Vec<_>>());
     println!("\n  handler: x86-64 Linux, {}\n  SHA-256: {:x}", executable.linkage, Sha256::digest(&zip));
     Ok(())

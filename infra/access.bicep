@@ -1,0 +1,117 @@
+// Who may do what with the data, and no more.
+// https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
+
+import { eventsQueue, ordersQueue, poisonQueue, quarantineQueue } from 'names.bicep'
+
+param storageName string
+param insightsName string
+param appPrincipalId string
+param userPrincipalId string
+
+// Storage Blob Data Owner
+var blobOwner = 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
+// Storage Queue Data Contributor
+var queueContributor = '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
+// Storage Queue Data Message Sender
+var queueSender = 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a'
+// Storage Table Data Contributor
+var tableContributor = '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
+// Monitoring Metrics Publisher
+var metricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
+
+resource account 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
+  name: storageName
+
+  resource queueService 'queueServices' existing = {
+    name: 'default'
+    resource orders 'queues' existing = { name: ordersQueue }
+  }
+}
+
+resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
+  name: insightsName
+}
+
+// The host keeps its locks, its keys and the state of its timers in containers that it creates itself, and the package
+// is in another one.
+resource appBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(account.id, appPrincipalId, blobOwner)
+  scope: account
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', blobOwner)
+  }
+}
+
+// Beside taking and deleting messages the host makes a failed one visible again later, which is writing.
+resource appOrders 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(account::queueService::orders.id, appPrincipalId, queueContributor)
+  scope: account::queueService::orders
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', queueContributor)
+  }
+}
+
+resource outQueues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-06-01' existing = [
+  for queue in [poisonQueue, quarantineQueue, eventsQueue]: {
+    parent: account::queueService
+    name: queue
+  }
+]
+
+// What is on these queues, the app never takes off.
+resource appOutQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for (queue, index) in [poisonQueue, quarantineQueue, eventsQueue]: {
+    name: guid(account.id, queue, appPrincipalId, queueSender)
+    scope: outQueues[index]
+    properties: {
+      principalId: appPrincipalId
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', queueSender)
+    }
+  }
+]
+
+// For the whole account, because the host writes its diagnostic events into a table of its own for each month.
+resource appTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(account.id, appPrincipalId, tableContributor)
+  scope: account
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', tableContributor)
+  }
+}
+
+resource appTelemetry 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(insights.id, appPrincipalId, metricsPublisher)
+  scope: insights
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', metricsPublisher)
+  }
+}
+
+// The keys are off, so Storage Explorer does not work even for the owner of the subscription without these. Whether the
+// principal is a person or a pipeline, Azure finds out.
+resource userQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(userPrincipalId)) {
+  name: guid(account.id, userPrincipalId, queueContributor)
+  scope: account
+  properties: {
+    principalId: userPrincipalId
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', queueContributor)
+  }
+}
+
+resource userTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(userPrincipalId)) {
+  name: guid(account.id, userPrincipalId, tableContributor)
+  scope: account
+  properties: {
+    principalId: userPrincipalId
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', tableContributor)
+  }
+}

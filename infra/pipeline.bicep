@@ -1,0 +1,85 @@
+// Whom the workflow deploys as: GitHub vouches for it, there is no secret. It may put a package on the app, and what the
+// smoke test needs: send an order, and read its record.
+// https://learn.microsoft.com/entra/workload-id/workload-identity-federation
+
+import { ordersQueue, table } from 'names.bicep'
+
+param name string
+param location string
+param tags object
+param appName string
+param storageName string
+param githubRepository string
+
+// Website Contributor
+var websiteContributor = 'de139f84-1756-47ae-9be6-808fbbe84772'
+// Storage Queue Data Message Sender
+var queueSender = 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a'
+// Storage Table Data Reader
+var tableReader = '76199698-9eea-4c19-bc75-cec21354c6b6'
+
+resource app 'Microsoft.Web/sites@2025-03-01' existing = {
+  name: appName
+}
+
+resource account 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
+  name: storageName
+
+  resource queueService 'queueServices' existing = {
+    name: 'default'
+    resource orders 'queues' existing = { name: ordersQueue }
+  }
+
+  resource tableService 'tableServices' existing = {
+    name: 'default'
+    resource records 'tables' existing = { name: table }
+  }
+}
+
+resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
+  name: name
+  location: location
+  tags: tags
+
+  // For jobs of the environment `production`: who may start one is decided there.
+  resource github 'federatedIdentityCredentials' = {
+    name: 'github'
+    properties: {
+      issuer: 'https://token.actions.githubusercontent.com'
+      subject: 'repo:${githubRepository}:environment:production'
+      audiences: ['api://AzureADTokenExchange']
+    }
+  }
+}
+
+resource mayDeploy 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(app.id, identity.id, websiteContributor)
+  scope: app
+  properties: {
+    principalId: identity.properties.principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', websiteContributor)
+  }
+}
+
+resource maySend 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(account::queueService::orders.id, identity.id, queueSender)
+  scope: account::queueService::orders
+  properties: {
+    principalId: identity.properties.principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', queueSender)
+  }
+}
+
+resource mayRead 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(account::tableService::records.id, identity.id, tableReader)
+  scope: account::tableService::records
+  properties: {
+    principalId: identity.properties.principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', tableReader)
+  }
+}
+
+output clientId string = identity.properties.clientId
