@@ -10,6 +10,7 @@
 mod bicep;
 mod funcignore;
 mod infrastructure;
+mod pipelines;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod package;
 mod resource_types;
