@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy's leave for tests does not reach the functions beside them")]
 
 mod bicep;
+mod costs;
 mod funcignore;
 mod infrastructure;
 mod pipelines;
