@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use dev::package::{Executable, Package, PackageError};
+use dev::package::{Linkage, Package, PackageError};
 use tempfile::TempDir;
 use zip::{CompressionMethod, DateTime, System, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
@@ -57,7 +57,7 @@ fn app(change: impl Fn(String) -> String) -> TempDir {
 
 #[track_caller]
 fn check_refused(program: &[u8], expected: &str) {
-    let error = Executable::parse(program).unwrap_err().to_string();
+    let error = Linkage::of(program).unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
 }
 
@@ -122,7 +122,7 @@ fn a_program_that_may_miss_its_libraries_is_refused() {
     for newer in 29..60 {
         patch(&mut old, format!("\0GLIBC_2.{newer}\0").as_bytes(), b"\0GLIBC_2.28\0");
     }
-    assert_eq!(Executable::parse(&old).unwrap().linkage.to_string(), "needs glibc 2.28");
+    assert_eq!(Linkage::of(&old).unwrap().to_string(), "needs glibc 2.28");
     let mut newer = old.clone();
     patch(&mut newer, b"\0GLIBC_2.28\0", b"\0GLIBC_2.29\0");
     patch(&mut newer, b"\0GLIBC_2.2.5\0", b"\0GLIBC_2.29\0\0");
@@ -136,7 +136,7 @@ fn a_program_that_may_miss_its_libraries_is_refused() {
 fn a_program_for_another_machine_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut program = fs::read(static_program(&folder)).unwrap();
-    assert_eq!(Executable::parse(&program).unwrap().linkage.to_string(), "linked statically");
+    assert_eq!(Linkage::of(&program).unwrap().to_string(), "linked statically");
     // The machine is the number at 18, the type the one at 16.
     program[18] = 183;
     check_refused(&program, "not for x86-64");
@@ -152,12 +152,17 @@ fn a_program_for_another_machine_is_refused() {
 fn an_app_that_the_host_would_not_run_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let program = static_program(&folder);
-    let refusal = |change: fn(String) -> String| Package::of(app(change).path(), &program).unwrap_err().to_string();
-    let renamed = refusal(|text| text.replace("\"handler\"", "\"./handler\""));
+    let refusal = |root: &Path, program: &Path| {
+        let error = Package::of(root, program).unwrap_err();
+        format!("{:#}", anyhow::Error::from(error))
+    };
+    let renamed = app(|text| text.replace("\"handler\"", "\"./handler\""));
+    let renamed = refusal(renamed.path(), &program);
     assert!(renamed.contains("defaultExecutablePath in host.json is \"./handler\""), "{renamed}");
-    let broken = refusal(|text| text.replace("queueTrigger", "queTrigger"));
+    let broken = app(|text| text.replace("queueTrigger", "queTrigger"));
+    let broken = refusal(broken.path(), &program);
     assert!(broken.contains("queue_with_idempotency/function.json"), "{broken}");
-    let missing = Package::of(root(), Path::new("no-such-handler")).unwrap_err().to_string();
+    let missing = refusal(root(), Path::new("no-such-handler"));
     assert!(missing.contains("no-such-handler"), "{missing}");
 }
 
@@ -185,7 +190,7 @@ fn the_real_package_is_repeatable_and_runs_the_demo() {
     assert_eq!(one, two);
     let package = Package::from_zip(&one).unwrap();
     let handler = package.entries().iter().find(|entry| entry.name == "handler").unwrap();
-    assert_eq!(Executable::parse(&handler.content).unwrap().linkage.to_string(), "linked statically");
+    assert_eq!(Linkage::of(&handler.content).unwrap().to_string(), "linked statically");
     let home = env::var("HOME").unwrap();
     for path in [root().to_str().unwrap(), &format!("{home}/.cargo")] {
         let mut windows = handler.content.windows(path.len());

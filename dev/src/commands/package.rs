@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
-use dev::package::{Executable, Package};
+use dev::package::{Linkage, Package};
 
 use super::{app_root, build, heading, print_table};
 
@@ -19,9 +19,9 @@ const IS_BUILT_HERE: bool = cfg!(all(target_os = "linux", target_arch = "x86_64"
 /// The arguments of `cargo package-app`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Where to write the package
-    #[arg(long, value_name = "FILE", default_value = "dist/handler.zip")]
-    output: PathBuf,
+    /// Where to write the package [default: dist/handler.zip in the repository]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// A handler that was built elsewhere or by other means, instead of building it
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -35,17 +35,20 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     };
     let package = Package::of(&root, &binary)?;
     let zip = package.to_zip()?;
-    let folder = arguments.output.parent().unwrap_or(Path::new("."));
+    let output = arguments.output.unwrap_or_else(|| root.join("dist/handler.zip"));
+    let folder = output.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    fs::write(&arguments.output, &zip).with_context(|| format!("cannot write {}", arguments.output.display()))?;
-    let executable = Executable::parse(&fs::read(&binary)?)?;
-    heading(&format!("{}: {:.2} MB", arguments.output.display(), zip.len() as f64 / 1e6));
+    fs::write(&output, &zip).with_context(|| format!("cannot write {}", output.display()))?;
+    heading(&format!("{}: {:.2} MB", output.display(), zip.len() as f64 / 1e6));
     let rows = package
         .entries()
         .iter()
         .map(|entry| vec![entry.name.clone(), format!("{:o}", entry.mode), entry.content.len().to_string()]);
     print_table(&["file", "mode", "bytes"], &rows.collect::<Vec<_>>());
-    println!("\n  handler: x86-64 Linux, {}\n  SHA-256: {:x}", executable.linkage, Sha256::digest(&zip));
+    if let Some(linkage) = package.entries().iter().find_map(|entry| Linkage::of(&entry.content).ok()) {
+        println!("\n  handler: x86-64 Linux, {linkage}");
+    }
+    println!("  SHA-256: {:x}", Sha256::digest(&zip));
     Ok(())
 }
 

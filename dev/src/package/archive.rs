@@ -11,8 +11,6 @@ use super::{Entry, Package, PackageError, is_plain_path};
 
 /// Packing takes a second or two at the most, and every cold start pays for the size.
 const COMPRESSION_LEVEL: i64 = 9;
-/// Larger than any handler, smaller than a bomb.
-const LARGEST_ENTRY: u64 = 1 << 30;
 
 impl Package {
     /// The zip. The same files give the same bytes.
@@ -42,7 +40,7 @@ impl Package {
         let mut archive = ZipArchive::new(Cursor::new(bytes))?;
         let mut entries = Vec::new();
         for index in 0..archive.len() {
-            let file = archive.by_index(index)?;
+            let mut file = archive.by_index(index)?;
             let name = file.name()?.into_owned();
             if !is_plain_path(&name) {
                 return Err(PackageError::Outside(name));
@@ -50,7 +48,7 @@ impl Package {
             // Another system's archiver says nothing about permissions; unpackers then take a file that nobody may run.
             let mode = file.unix_mode().map_or(super::FILE_MODE, |mode| mode & 0o7777);
             let mut content = Vec::new();
-            file.take(LARGEST_ENTRY).read_to_end(&mut content).map_err(zip::result::ZipError::from)?;
+            file.read_to_end(&mut content).map_err(zip::result::ZipError::from)?;
             entries.push(Entry { name, mode, content });
         }
         Ok(Self { entries })

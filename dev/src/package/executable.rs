@@ -18,14 +18,7 @@ pub const NEWEST_GLIBC: Version = Version { major: 2, minor: 28 };
 const SYSTEM_LIBRARIES: [&str; 7] =
     ["ld-linux-x86-64.so.2", "libc.so.6", "libdl.so.2", "libgcc_s.so.1", "libm.so.6", "libpthread.so.0", "librt.so.1"];
 
-/// What the file of a handler says about itself.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Executable {
-    /// How it gets at its libraries.
-    pub linkage: Linkage,
-}
-
-/// How an executable gets at its libraries.
+/// How an executable that runs there gets at its libraries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Linkage {
     /// It has them.
@@ -45,8 +38,8 @@ pub struct Version {
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutableError {
     /// A program for macOS or Windows, or no program.
-    #[error("it is no 64-bit ELF file, which is what Linux runs ({0})")]
-    NotElf(object::Error),
+    #[error("it is no 64-bit ELF file, which is what Linux runs")]
+    NotElf(#[source] object::Error),
     /// A program for an ARM machine, most likely.
     #[error("it is not for x86-64, and Azure Functions has no other machines (its ELF machine is {0})")]
     OtherMachine(u16),
@@ -79,12 +72,12 @@ impl fmt::Display for Linkage {
     }
 }
 
-impl Executable {
-    /// Reads the file's headers.
+impl Linkage {
+    /// Reads the headers of an executable.
     ///
     /// # Errors
     /// When it would not run.
-    pub fn parse(file: &[u8]) -> Result<Self, ExecutableError> {
+    pub fn of(file: &[u8]) -> Result<Self, ExecutableError> {
         let elf = ElfFile64::<Endianness>::parse(file).map_err(ExecutableError::NotElf)?;
         let (endian, header) = (elf.endian(), elf.elf_header());
         if header.e_machine(endian) != EM_X86_64 {
@@ -96,7 +89,7 @@ impl Executable {
         let libraries = libraries(&elf).map_err(ExecutableError::NotElf)?;
         let has_interpreter = elf.elf_program_headers().iter().any(|segment| segment.p_type(endian) == PT_INTERP);
         match (has_interpreter, libraries.is_empty()) {
-            (false, true) => return Ok(Self { linkage: Linkage::Static }),
+            (false, true) => return Ok(Self::Static),
             (true, true) => return Err(ExecutableError::NoHeaders),
             (_, false) => {}
         }
@@ -107,7 +100,7 @@ impl Executable {
         if version > NEWEST_GLIBC {
             return Err(ExecutableError::NewerGlibc(version));
         }
-        Ok(Self { linkage: Linkage::Glibc(version) })
+        Ok(Self::Glibc(version))
     }
 }
 

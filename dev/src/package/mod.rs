@@ -9,6 +9,7 @@ mod archive;
 mod executable;
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -17,7 +18,7 @@ use serde::Deserialize;
 
 use crate::bindings::App;
 
-pub use executable::{Executable, Linkage, NEWEST_GLIBC};
+pub use executable::{ExecutableError, Linkage, NEWEST_GLIBC, Version};
 
 /// For the handler: everybody may run it.
 const EXECUTABLE_MODE: u32 = 0o755;
@@ -45,7 +46,7 @@ pub struct Package {
 #[derive(Debug, thiserror::Error)]
 pub enum PackageError {
     /// A file cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot read or write {}", path.display())]
     File {
         /// Which.
         path: PathBuf,
@@ -53,7 +54,7 @@ pub enum PackageError {
         source: io::Error,
     },
     /// The host would not load it.
-    #[error("the app is not complete: {0:#}")]
+    #[error("the host would not load the app")]
     App(#[source] anyhow::Error),
     /// The handler's entry could not be made executable.
     #[error(
@@ -62,15 +63,15 @@ pub enum PackageError {
     )]
     EntryName(String),
     /// The handler would not run there.
-    #[error("{} cannot run in Azure: {source}", path.display())]
+    #[error("{} cannot run in Azure", path.display())]
     Executable {
         /// Which.
         path: PathBuf,
         /// Why not.
-        source: executable::ExecutableError,
+        source: ExecutableError,
     },
     /// The zip cannot be written, or is none.
-    #[error("the archive is broken: {0}")]
+    #[error("the archive is broken")]
     Archive(#[from] zip::result::ZipError),
     /// Unpacking it would write outside the folder.
     #[error("the archive has an entry {0:?}, which is no path inside a folder")]
@@ -83,10 +84,9 @@ impl Package {
     /// # Errors
     /// When a file is missing, the host would not load the app, or the handler would not run on its machine.
     pub fn of(root: &Path, executable: &Path) -> Result<Self, PackageError> {
-        let app = App::load(root, Default::default()).map_err(PackageError::App)?;
+        let app = App::load(root, BTreeMap::new()).map_err(PackageError::App)?;
         let content = read(executable)?;
-        Executable::parse(&content)
-            .map_err(|source| PackageError::Executable { path: executable.to_owned(), source })?;
+        Linkage::of(&content).map_err(|source| PackageError::Executable { path: executable.to_owned(), source })?;
         let mut entries = vec![Entry { name: entry_name(root)?, mode: EXECUTABLE_MODE, content }];
         let functions = app.functions.iter().map(|function| format!("{}/function.json", function.name));
         for name in functions.chain([HOST_JSON.to_owned()]) {
