@@ -5,7 +5,10 @@ use std::{
     fs,
 };
 
-use handler::config::Config;
+use handler::{
+    config::Config,
+    storage::{AccountSettings, identity::Identity},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -91,19 +94,23 @@ fn each_setting_of_the_handler_is_set_or_comes_from_the_host() {
     }
 }
 
+/// What the handler makes of its environment in the Function App.
+fn config(deployment: &Deployment) -> Config {
+    let mut settings = app_settings(deployment);
+    let by_the_platform = [
+        ("FUNCTIONS_CUSTOMHANDLER_PORT", "7072"),
+        ("FUNCTIONS_APP_ROOT_PATH", root().to_str().unwrap()),
+        ("IDENTITY_ENDPOINT", "http://localhost:8081/msi/token"),
+        ("IDENTITY_HEADER", "853b9a84-5bfa-4b22-a3f3-0b9a43d9ad8a"),
+    ];
+    settings.extend(by_the_platform.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    Config::from_settings(&settings).unwrap()
+}
+
 #[test]
 fn the_handler_understands_its_settings_and_finds_what_they_name() {
     let deployment = deployment();
-    let mut settings = app_settings(&deployment);
-    settings.retain(|name, _| !name.starts_with("AzureWebJobsStorage"));
-    let root = root().to_str().unwrap();
-    let from_the_host = [
-        ("FUNCTIONS_CUSTOMHANDLER_PORT", "7072"),
-        ("FUNCTIONS_APP_ROOT_PATH", root),
-        ("AzureWebJobsStorage", "UseDevelopmentStorage=true"),
-    ];
-    settings.extend(from_the_host.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let config = Config::from_settings(&settings).unwrap();
+    let config = config(&deployment);
     let tables = of_kind(&deployment, "Microsoft.Storage/storageAccounts/tableServices/tables");
     assert_eq!(names(&tables), BTreeSet::from([config.table]));
     let queues = names(&of_kind(&deployment, "Microsoft.Storage/storageAccounts/queueServices/queues"));
@@ -125,7 +132,12 @@ fn host_and_handler_reach_the_account_by_the_identity_of_the_app() {
         assert_eq!(settings[&format!("AzureWebJobsStorage__{service}ServiceUri")], endpoint);
     }
     assert_eq!(settings["AzureWebJobsStorage__credential"], "managedidentity");
-    assert_eq!(settings["AzureWebJobsStorage__clientId"], "client of id-abcdefghijklm");
+    let id = "client of id-abcdefghijklm";
+    assert_eq!(settings["AzureWebJobsStorage__clientId"], id);
+    let AccountSettings::Keyless(endpoints, identity) = config(&deployment).account else { panic!("it has a key") };
+    assert_eq!(identity, Identity::Managed { client_id: Some(id.to_owned()) });
+    assert_eq!(endpoints.tables.host_str(), Some("stabcdefghijklm.table.core.windows.net"));
+    assert_eq!(endpoints.queues.host_str(), Some("stabcdefghijklm.queue.core.windows.net"));
     let connections = ["queue_with_idempotency/function.json"].map(json_file);
     for binding in connections.iter().flat_map(|function| function["bindings"].as_array().unwrap()) {
         assert_eq!(binding["connection"], "AzureWebJobsStorage");
