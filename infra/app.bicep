@@ -71,8 +71,8 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
     siteConfig: {
       minTlsVersion: '1.2'
       appSettings: [
-        // The host and the handler read the same connection. By its endpoints and not by the account's name, which works
-        // in the public cloud only.
+        // The host and the handler read the same connection. By its endpoints and not by the account's name, which
+        // works in the public cloud only.
         { name: 'AzureWebJobsStorage__blobServiceUri', value: account.properties.primaryEndpoints.blob }
         { name: 'AzureWebJobsStorage__queueServiceUri', value: account.properties.primaryEndpoints.queue }
         { name: 'AzureWebJobsStorage__tableServiceUri', value: account.properties.primaryEndpoints.table }

@@ -13,7 +13,7 @@ param environmentName string
 @description('A region that has Flex Consumption: az functionapp list-flexconsumption-locations')
 param location string
 
-@description('Object id of who may enqueue orders and read the records, with Storage Explorer for example. Empty for nobody.')
+@description('Object id of who may enqueue orders and read the records, as with Storage Explorer. Empty for nobody.')
 param userPrincipalId string = deployer().objectId
 
 @allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
@@ -21,7 +21,7 @@ param userPrincipalId string = deployer().objectId
 param storageSku string = 'Standard_LRS'
 
 @allowed([512, 2048, 4096])
-@description('Memory of one instance, in MB. It is what the app is billed by; the handler needs a fraction of the smallest.')
+@description('Memory of one instance, in MB: what the app is billed by. The handler needs a fraction of the least.')
 param instanceMemoryMB int = 512
 
 @minValue(40)
@@ -33,7 +33,7 @@ param maximumInstanceCount int = 40
 @description('After so many GB of logs in a day the rest of the day is not logged, and no alert fires.')
 param dailyLogCapGB int = 1
 
-@description('Who gets a mail when a message is poisoned or quarantined. Empty for nobody: the alerts are in the portal.')
+@description('Who gets a mail when a message is poisoned or quarantined. Empty for nobody; the portal shows it.')
 param alertEmail string = ''
 
 @description('The repository, as owner/name, whose workflow deploys. Empty when none does.')

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Sends one order to a deployed app and waits until its record is there: infra/smoke-test.sh <storage account>
 #
-# Needs the Azure CLI, logged in as somebody who may send to `orders` and read `idempotency`. The order is a real one: its
-# event goes to `order-events` like any other, with an id that begins with `smoke-test-`.
+# Needs the Azure CLI, logged in as somebody who may send to `orders` and read `idempotency`. The order is a real one:
+# its event goes to `order-events` like any other, with an id that begins with `smoke-test-`.
 set -euo pipefail
 
 account=${1:?"usage: $0 <storage account>"}

@@ -62,8 +62,8 @@ fn core_tools_would_leave_the_package() {
     assert_eq!(left, PACKAGE);
 }
 
-/// Core Tools know no folders and no `/` at the end. A pattern is a prefix of the path that ends where a word ends; what
-/// one pattern with `!` brings back, no other takes away; `*` is at least one character.
+/// Core Tools know no folders and no `/` at the end. A pattern is a prefix of the path that ends where a word ends;
+/// what one pattern with `!` brings back, no other takes away; `*` is at least one character.
 /// <https://github.com/Azure/azure-functions-core-tools/blob/main/src/Cli/func/Common/GitIgnoreParser.cs>
 struct CoreToolsIgnore {
     denied: Vec<Regex>,

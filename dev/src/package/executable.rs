@@ -1,7 +1,7 @@
 //! Whether a handler runs on the machines of Azure Functions: x86-64 Linux, with a C library of unknown age.
 //!
-//! Nothing on the way there looks: a handler for another system is uploaded without complaint, and the app is dead. So it
-//! is linked statically, or at least needs no C library newer than the oldest image's.
+//! Nothing on the way there looks: a handler for another system is uploaded without complaint, and the app is dead. So
+//! it is linked statically, or at least needs no C library newer than the oldest image's.
 //! <https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html>
 
 use std::fmt;
