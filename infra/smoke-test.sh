@@ -16,19 +16,22 @@ sha256() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 25
 hash=$({ part 1; part orders; part "$id"; } | sha256 | cut -c 1-64)
 partition=$(printf 'bucket~%02x' $((0x${hash:0:2} >> 2)))
 
+# A role that was given a moment ago may not count yet, and a record takes its time. An order that was sent twice takes
+# effect once, of course.
+repeat() {
+    local attempt
+    for ((attempt = 1; attempt <= attempts; attempt++)); do
+        if answer=$("$@" --account-name "$account" --auth-mode login --only-show-errors 2>&1); then return; fi
+        sleep "$pause"
+    done
+    echo "Given up after $attempts attempts. The last answer was: $answer" >&2
+    exit 1
+}
+
 echo "Sending the order $id"
-az storage message put --account-name "$account" --auth-mode login --only-show-errors --output none \
-    --queue-name orders --content "{\"id\":\"$id\",\"amount\":0}"
+repeat az storage message put --queue-name orders --content "{\"id\":\"$id\",\"amount\":0}" --output none
 
 echo "Waiting for its record"
-for ((attempt = 1; attempt <= attempts; attempt++)); do
-    if answer=$(az storage entity show --account-name "$account" --auth-mode login --only-show-errors \
-        --table-name idempotency --partition-key "$partition" --row-key "record~$hash" \
-        --query receipt --output tsv 2>&1); then
-        echo "Committed: $answer"
-        exit 0
-    fi
-    sleep "$pause"
-done
-echo "No record after $attempts attempts. The last answer was: $answer" >&2
-exit 1
+repeat az storage entity show --table-name idempotency --partition-key "$partition" --row-key "record~$hash" \
+    --query receipt --output tsv
+echo "Committed: $answer"

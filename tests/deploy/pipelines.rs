@@ -85,23 +85,24 @@ fn the_deployment_has_an_identity_and_no_secret() {
     assert_eq!(trust.body["properties"]["subject"], format!("repo:example/orders:environment:{environment}"));
 }
 
-/// An Azure CLI that writes down what it is asked, and knows a record from the third question on.
+/// An Azure CLI that writes down what it is asked. It accepts a message, and knows a record, when it has been asked so
+/// often.
 const CLI: &str = r#"#!/bin/sh
 printf '%s\n' "$*" >> "$CALLS"
 case "$*" in
-*"message put"*) ;;
-*"entity show"*)
-    if [ "$(grep -c 'entity show' "$CALLS")" -lt "$KNOWN_AT" ]; then
-        echo 'ERROR: The specified resource does not exist. ErrorCode:ResourceNotFound' >&2
-        exit 3
-    fi
-    echo '{"status":"accepted"}' ;;
+*"message put"*) verb='message put' needed=$ACCEPTED_AT answer= ;;
+*"entity show"*) verb='entity show' needed=$KNOWN_AT answer='{"status":"accepted"}' ;;
 *) exit 2 ;;
 esac
+if [ "$(grep -c "$verb" "$CALLS")" -lt "$needed" ]; then
+    echo "ERROR: not this $verb" >&2
+    exit 3
+fi
+echo "$answer"
 "#;
 
 /// Runs the smoke test; returns what came of it and what it asked for.
-fn smoke_test(known_at: u32) -> (Output, Vec<String>) {
+fn smoke_test(accepted_at: u32, known_at: u32) -> (Output, Vec<String>) {
     let folder = TempDir::new().unwrap();
     let (cli, calls) = (folder.path().join("az"), folder.path().join("calls"));
     fs::write(&cli, CLI).unwrap();
@@ -111,7 +112,8 @@ fn smoke_test(known_at: u32) -> (Output, Vec<String>) {
     let output = Command::new(root().join("infra/smoke-test.sh"))
         .arg("stshop")
         .env("PATH", path.unwrap())
-        .envs([("CALLS", calls.to_str().unwrap()), ("KNOWN_AT", &known_at.to_string())])
+        .env("CALLS", &calls)
+        .envs([("ACCEPTED_AT", accepted_at.to_string()), ("KNOWN_AT", known_at.to_string())])
         .envs([("SMOKE_TEST_ATTEMPTS", "4"), ("SMOKE_TEST_PAUSE", "0")])
         .output()
         .unwrap();
@@ -121,12 +123,15 @@ fn smoke_test(known_at: u32) -> (Output, Vec<String>) {
 
 #[test]
 fn the_smoke_test_waits_for_the_record_of_its_own_order() {
-    let (output, calls) = smoke_test(3);
+    let (output, calls) = smoke_test(2, 3);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let [put, looks @ ..] = calls.as_slice() else { panic!("{calls:?}") };
-    assert_eq!(looks.len(), 3, "{calls:?}");
-    assert!(put.contains("--account-name stshop --auth-mode login") && put.contains("--queue-name orders"), "{put}");
-    let message: Value = serde_json::from_str(put.split_once("--content ").unwrap().1).unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("Committed: {\"status\":\"accepted\"}\n"));
+    let [put, again, looks @ ..] = calls.as_slice() else { panic!("{calls:?}") };
+    assert_eq!((put, looks.len()), (again, 3), "{calls:?}");
+    assert!(calls.iter().all(|call| call.contains(" --account-name stshop --auth-mode login ")), "{calls:?}");
+    assert!(put.contains("--queue-name orders "), "{put}");
+    let message = put.split_once("--content ").unwrap().1.split(' ').next().unwrap();
+    let message: Value = serde_json::from_str(message).unwrap();
     let key = Key::new(order::SCOPE, message["id"].as_str().unwrap());
     for look in looks {
         let place = format!("--partition-key {} --row-key {} ", key.partition_key(), key.record_row_key());
@@ -135,9 +140,13 @@ fn the_smoke_test_waits_for_the_record_of_its_own_order() {
 }
 
 #[test]
-fn the_smoke_test_fails_with_the_last_answer_when_no_record_comes() {
-    let (output, calls) = smoke_test(99);
-    assert_eq!((output.status.code(), calls.len()), (Some(1), 5));
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(errors.contains("No record after 4 attempts") && errors.contains("ResourceNotFound"), "{errors}");
+fn the_smoke_test_fails_with_the_last_answer_when_it_has_waited_long_enough() {
+    for (accepted_at, known_at, calls, answer) in
+        [(1, 99, 5, "ERROR: not this entity show"), (99, 1, 4, "ERROR: not this message put")]
+    {
+        let (output, made) = smoke_test(accepted_at, known_at);
+        assert_eq!((output.status.code(), made.len()), (Some(1), calls));
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(errors.contains("Given up after 4 attempts") && errors.contains(answer), "{errors}");
+    }
 }
