@@ -1,20 +1,18 @@
 //! JSON as the Functions host handles it: members keep their order, numbers and strings are written by its rules.
 //!
-//! The host reads and rewrites JSON with Newtonsoft.Json, which neither sorts members nor keeps `1.10` as it was.
+//! The host reads and rewrites JSON with Newtonsoft.Json, which neither sorts members nor keeps `1.10` as it was, and
+//! which reads a good deal that is not JSON at all: see [`reader`].
 //! `serde_json::Value` sorts (its `preserve_order` would leak into the handler under test), so this is a small value
 //! type of its own. <https://www.newtonsoft.com/json/help/html/Introduction.htm>
-//!
-//! Not imitated: Newtonsoft also reads single quotes, unquoted names and comments.
+
+mod reader;
 
 use std::fmt::Write;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
-
 use crate::dates;
+
+pub(crate) use reader::JsonError;
+use reader::Reader;
 
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +21,7 @@ pub(crate) enum Json {
     Null,
     /// `true`, `false`
     Bool(bool),
-    /// A number in the text it came in.
+    /// A number in the text it came in, or `NaN`, `Infinity`, `-Infinity`; integers are decimal.
     Number(String),
     /// A string.
     Text(String),
@@ -37,34 +35,21 @@ impl Json {
     /// Reads one value that is the whole text.
     ///
     /// # Errors
-    /// When the text is not JSON or nested deeper than `depth`.
-    pub(crate) fn parse(text: &str, depth: usize) -> serde_json::Result<Self> {
-        Self::from_raw(serde_json::from_str(text)?, depth)
+    /// When Newtonsoft does not take the text for JSON, or it is nested deeper than `depth`.
+    pub(crate) fn parse(text: &str, depth: usize) -> Result<Self, JsonError> {
+        let mut reader = Reader::new(text);
+        let value = reader.value(depth)?;
+        reader.end()?;
+        Ok(value)
     }
 
-    /// Reads the value a text starts with, and ignores what follows it.
+    /// Reads the value a text starts with, and ignores what follows it. No value at all counts as null.
     ///
     /// # Errors
     /// As [`Self::parse`].
-    pub(crate) fn parse_start(text: &str, depth: usize) -> serde_json::Result<Self> {
-        Self::from_raw(<&RawValue>::deserialize(&mut serde_json::Deserializer::from_str(text))?, depth)
-    }
-
-    fn from_raw(raw: &RawValue, depth: usize) -> serde_json::Result<Self> {
-        let inner = || depth.checked_sub(1).ok_or_else(|| serde_json::Error::custom("nested too deeply"));
-        let text = raw.get();
-        Ok(match text.as_bytes().first() {
-            Some(b'{') => Self::Object(members(text, inner()?)?),
-            Some(b'[') => {
-                let depth = inner()?;
-                let items: Vec<&RawValue> = serde_json::from_str(text)?;
-                Self::Array(items.into_iter().map(|item| Self::from_raw(item, depth)).collect::<Result<_, _>>()?)
-            }
-            Some(b'"') => Self::Text(serde_json::from_str(text)?),
-            Some(b't' | b'f') => Self::Bool(text == "true"),
-            Some(b'n') => Self::Null,
-            _ => Self::Number(text.to_owned()),
-        })
+    pub(crate) fn parse_start(text: &str, depth: usize) -> Result<Self, JsonError> {
+        let mut reader = Reader::new(text);
+        if reader.end().is_ok() { Ok(Self::Null) } else { reader.value(depth) }
     }
 
     /// The value without any white space.
@@ -103,6 +88,8 @@ impl Json {
         match self {
             Self::Null => text.push_str("null"),
             Self::Bool(value) => text.push_str(if *value { "true" } else { "false" }),
+            // What JSON has no numbers for becomes a string.
+            Self::Number(number) if is_not_finite(number) => text.push_str(&quoted(&normal_number(number))),
             Self::Number(number) => text.push_str(&normal_number(number)),
             Self::Text(string) => text.push_str(&quoted(&dates::normal(string).unwrap_or_else(|| string.clone()))),
             Self::Array(items) => {
@@ -155,12 +142,26 @@ pub(crate) fn quoted(text: &str) -> String {
     quoted.replace('\u{85}', "\\u0085").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
 
+fn is_not_finite(number: &str) -> bool {
+    number.parse::<f64>().is_ok_and(|value| !value.is_finite()) && !is_integer(number)
+}
+
+fn is_integer(number: &str) -> bool {
+    number.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Integers stay; everything else is a double, written with the fewest digits and at least one decimal.
 fn normal_number(number: &str) -> String {
-    if !number.contains(['.', 'e', 'E']) {
+    if is_integer(number) {
         return number.to_owned();
     }
     let Ok(value) = number.parse::<f64>() else { return number.to_owned() };
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
+    }
     let scientific = format!("{value:e}");
     let exponent: i32 = scientific.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or(0);
     if value != 0.0 && !(-4..15).contains(&exponent) {
@@ -169,46 +170,6 @@ fn normal_number(number: &str) -> String {
     }
     let plain = value.to_string();
     if plain.contains('.') { plain } else { plain + ".0" }
-}
-
-fn members(text: &str, depth: usize) -> serde_json::Result<Vec<(String, Json)>> {
-    let Members(raw) = serde_json::from_str(text)?;
-    let mut members: Vec<(String, Json)> = Vec::with_capacity(raw.len());
-    for (key, raw) in raw {
-        let value = Json::from_raw(raw, depth)?;
-        // A name that occurs twice keeps its first place and its last value.
-        match members.iter_mut().find(|(known, _)| *known == key) {
-            Some(known) => known.1 = value,
-            None => members.push((key, value)),
-        }
-    }
-    Ok(members)
-}
-
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(InOrder)
-    }
-}
-
-struct InOrder;
-
-impl<'de> Visitor<'de> for InOrder {
-    type Value = Members<'de>;
-
-    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
-        while let Some(member) = map.next_entry()? {
-            members.push(member);
-        }
-        Ok(Members(members))
-    }
 }
 
 #[cfg(test)]
@@ -237,6 +198,13 @@ mod tests {
     #[test]
     fn only_the_start_is_read_on_request() {
         assert_eq!(Json::parse_start("{} garbage", 9).unwrap(), Json::Object(Vec::new()));
+        assert_eq!(Json::parse_start(" // nothing", 9).unwrap(), Json::Null);
         assert!(Json::parse("{} garbage", 9).is_err());
+    }
+
+    #[test]
+    fn what_is_not_a_number_to_json_is_written_as_a_string() {
+        let json = Json::parse("[NaN,Infinity,-Infinity,1e999]", 9).unwrap();
+        assert_eq!(json.compact(), r#"["NaN","Infinity","-Infinity","Infinity"]"#);
     }
 }
