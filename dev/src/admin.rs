@@ -1,19 +1,27 @@
-//! `POST /admin/functions/{name}`: runs a function by hand.
-//! <https://learn.microsoft.com/azure/azure-functions/functions-manually-run-non-http>
+//! The host's own endpoints: run a function by hand, ask after the handler's health, stop taking new work.
+//!
+//! `POST /admin/functions/{name}`, `GET` or `POST /admin/host/ping`, `POST /admin/host/drain` and
+//! `GET /admin/host/drain/status`.
+//! <https://learn.microsoft.com/azure/azure-functions/functions-manually-run-non-http>, `HostController` in
+//! <https://github.com/Azure/azure-functions-host/tree/dev/src/WebJobs.Script.WebHost/Controllers>
 
 use std::{convert::Infallible, net::Ipv4Addr, sync::Arc};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Method, Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE, server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::host::Core;
 
-const PREFIX: &str = "/admin/functions/";
+const FUNCTIONS: &str = "/admin/functions/";
 
 #[derive(Deserialize)]
 struct Input {
@@ -28,7 +36,7 @@ pub(crate) async fn serve(port: u16, core: Arc<Core>) -> Result<u16> {
     tokio::spawn(async move {
         loop {
             let stream = tokio::select! {
-                () = core.stop.cancelled() => return,
+                () = core.limits.stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             if let Ok((stream, _)) = stream {
@@ -46,15 +54,46 @@ async fn connection(stream: TcpStream, core: Arc<Core>) {
 }
 
 async fn answer(request: Request<Incoming>, core: Arc<Core>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let status = start(request, core).await;
+    let path = request.uri().path().to_ascii_lowercase();
+    Ok(match (path.as_str(), request.method()) {
+        ("/admin/host/ping", &Method::GET | &Method::POST) => {
+            // Whatever the handler answers, the host is well.
+            if request.uri().query().is_some_and(|query| query.eq_ignore_ascii_case("checkHealth=1")) {
+                core.ping_handler().await;
+            }
+            empty(StatusCode::OK)
+        }
+        ("/admin/host/drain", &Method::POST) => {
+            core.drain();
+            empty(StatusCode::ACCEPTED)
+        }
+        ("/admin/host/drain/status", &Method::GET) => drain_status(&core),
+        _ => empty(start(request, core).await),
+    })
+}
+
+fn empty(status: StatusCode) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = status;
-    Ok(response)
+    response
+}
+
+fn drain_status(core: &Core) -> Response<Full<Bytes>> {
+    let outstanding = core.outstanding_invocations();
+    let state = match (core.is_draining(), outstanding) {
+        (false, _) => "Disabled",
+        (true, 0) => "Completed",
+        (true, _) => "InProgress",
+    };
+    let body = json!({ "state": state, "outstandingInvocations": outstanding }).to_string();
+    let mut response = Response::new(Full::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    response
 }
 
 /// Starts the function and answers at once: how it ends is only on the console.
 async fn start(request: Request<Incoming>, core: Arc<Core>) -> StatusCode {
-    let name = request.uri().path().strip_prefix(PREFIX).unwrap_or_default().to_owned();
+    let name = request.uri().path().strip_prefix(FUNCTIONS).unwrap_or_default().to_owned();
     if core.app.function(&name).is_none() {
         return StatusCode::NOT_FOUND;
     }

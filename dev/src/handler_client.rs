@@ -1,18 +1,33 @@
 //! The HTTP side of an invocation, header by header as the host sends it.
 //!
-//! One client for all, as in the host: connections are kept and reused. `DefaultHttpWorkerService` in
+//! One client for all, as in the host: connections are kept and reused. On hyper, because a client for applications adds
+//! headers of its own. Names come in title case, of which `X-Azure-Functions-InvocationId` is one that .NET spells
+//! differently. `DefaultHttpWorkerService` in
 //! <https://github.com/Azure/azure-functions-host/blob/dev/src/WebJobs.Script/Workers/Http/DefaultHttpWorkerService.cs>
 
-use anyhow::Result;
+use std::{convert::Infallible, time::Duration};
+
 use bytes::Bytes;
-use http_body_util::StreamBody;
-use hyper::{body::Frame, ext::ReasonPhrase};
-use reqwest::Body;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    Method, Request, Response, StatusCode, Uri,
+    body::{Frame, Incoming},
+    ext::ReasonPhrase,
+    header::{CONTENT_TYPE, LOCATION},
+};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
 
 use crate::{invocation::Call, response::Answer};
 
 /// The version this imitates.
 const HOST_VERSION: &str = "4.1037.0.0";
+/// How long .NET keeps a connection that nobody uses.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// How many redirects .NET follows; the next one is the answer.
+const REDIRECTS: usize = 50;
 
 /// How the body of an invocation is framed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -24,46 +39,141 @@ pub enum Framing {
     Chunked,
 }
 
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error("{0}")]
+    Request(#[from] hyper::http::Error),
+    #[error("{}", root_cause(.0))]
+    Connection(#[from] hyper_util::client::legacy::Error),
+    #[error("{}", root_cause(.0))]
+    Answer(#[from] hyper::Error),
+}
+
+/// Asks the handler for a sign of life: `GET /` without anything special.
+#[derive(Clone)]
+pub(crate) struct Prober {
+    client: Client<HttpConnector, Full<Bytes>>,
+    port: u16,
+    limit: Duration,
+}
+
+impl Prober {
+    /// `limit` bounds the wait for one answer.
+    pub(crate) fn new(port: u16, limit: Duration) -> Self {
+        // A connection kept from one life of the handler would be broken in the next.
+        let mut builder = Client::builder(TokioExecutor::new());
+        let client = builder.http1_title_case_headers(true).pool_max_idle_per_host(0).build_http();
+        Self { client, port, limit }
+    }
+
+    /// False when nobody listens. Every answer is a sign of life, and so is none after a connection was made.
+    pub(crate) async fn is_alive(&self) -> bool {
+        let Ok(uri) = Uri::try_from(format!("http://127.0.0.1:{}/", self.port)) else { return false };
+        match tokio::time::timeout(self.limit, self.client.get(uri)).await {
+            Ok(Err(error)) => !error.is_connect(),
+            // The host's HTTP client gives up in the same way as on a broken connection.
+            Ok(Ok(_)) | Err(_) => true,
+        }
+    }
+}
+
 /// Calls the handler.
 pub(crate) struct HandlerClient {
-    client: reqwest::Client,
+    client: Client<HttpConnector, BoxBody<Bytes, Infallible>>,
     port: u16,
     framing: Framing,
+    traced: bool,
 }
 
 impl HandlerClient {
-    pub(crate) fn new(port: u16, framing: Framing) -> Result<Self> {
-        Ok(Self { client: reqwest::Client::builder().no_proxy().build()?, port, framing })
+    /// `traced` when Application Insights is set up: only then has a request a trace to belong to.
+    pub(crate) fn new(port: u16, framing: Framing, traced: bool) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .http1_title_case_headers(true)
+            .pool_idle_timeout(IDLE_LIMIT)
+            .pool_timer(TokioTimer::new())
+            .build_http();
+        Self { client, port, framing, traced }
     }
 
-    pub(crate) async fn post(&self, call: &Call<'_>) -> reqwest::Result<Answer> {
-        let body = match self.framing {
-            Framing::Sized => Body::from(call.body.clone()),
-            Framing::Chunked => Body::wrap(unsized_body(call.body.clone())),
-        };
-        let request = self
-            .client
-            .post(format!("http://127.0.0.1:{}/{}", self.port, call.function.name))
+    pub(crate) async fn post(&self, call: &Call<'_>) -> Result<Answer, CallError> {
+        let mut method = Method::POST;
+        let uri = format!("http://127.0.0.1:{}/{}", self.port, call.function.name);
+        let mut uri = Uri::try_from(uri).map_err(hyper::http::Error::from)?;
+        for _ in 0..REDIRECTS {
+            let response = self.client.request(self.request(&method, &uri, call)?).await?;
+            let Some(target) = redirect(&response, &uri) else { return answer(response).await };
+            if matches!(response.status().as_u16(), 300..=303) {
+                method = Method::GET;
+            }
+            uri = target;
+        }
+        answer(self.client.request(self.request(&method, &uri, call)?).await?).await
+    }
+
+    fn request(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        call: &Call<'_>,
+    ) -> hyper::http::Result<Request<BoxBody<Bytes, Infallible>>> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(uri)
             .header("X-Azure-Functions-HostVersion", HOST_VERSION)
             .header("X-Azure-Functions-InvocationId", call.id.to_string())
-            .header("User-Agent", format!("Azure-Functions-Host/{HOST_VERSION}"))
-            .header("Content-Type", "application/json; charset=utf-8")
-            .body(body);
-        let response = request.send().await?;
-        let status = response.status();
-        let phrase = response.extensions().get::<ReasonPhrase>();
-        let phrase = phrase.map(|phrase| String::from_utf8_lossy(phrase.as_bytes()).into_owned());
-        let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
-        Ok(Answer {
-            status: status.as_u16(),
-            reason: phrase.or_else(|| status.canonical_reason().map(str::to_owned)).unwrap_or_default(),
-            content_type: content_type.map(str::to_owned),
-            body: response.bytes().await?.into(),
+            .header("User-Agent", format!("Azure-Functions-Host/{HOST_VERSION}"));
+        if self.traced {
+            request = request.header("traceparent", trace_parent());
+        }
+        if method != Method::POST {
+            return request.body(Full::default().boxed());
+        }
+        let request = request.header(CONTENT_TYPE, "application/json; charset=utf-8");
+        request.body(match self.framing {
+            Framing::Sized => Full::new(call.body.clone()).boxed(),
+            // A body that does not tell its length beforehand, which makes the client send chunks.
+            Framing::Chunked => {
+                BodyExt::boxed(StreamBody::new(futures_util::stream::iter([Ok(Frame::data(call.body.clone()))])))
+            }
         })
     }
 }
 
-/// A body that does not tell its length beforehand, which makes the client send chunks.
-fn unsized_body(bytes: Bytes) -> impl hyper::body::Body<Data = Bytes, Error = std::convert::Infallible> {
-    StreamBody::new(futures_util::stream::iter([Ok(Frame::data(bytes))]))
+/// Where to ask instead, if the handler says so.
+fn redirect(response: &Response<Incoming>, asked: &Uri) -> Option<Uri> {
+    if !matches!(response.status().as_u16(), 300..=303 | 307 | 308) {
+        return None;
+    }
+    let target = response.headers().get(LOCATION)?.to_str().ok()?;
+    let target =
+        if target.starts_with('/') { format!("http://{}{target}", asked.authority()?) } else { target.to_owned() };
+    target.parse().ok()
+}
+
+async fn answer(response: Response<Incoming>) -> Result<Answer, CallError> {
+    let status = response.status();
+    let phrase = response.extensions().get::<ReasonPhrase>();
+    let phrase = phrase.map(|phrase| String::from_utf8_lossy(phrase.as_bytes()).into_owned());
+    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    Ok(Answer {
+        status: status.as_u16(),
+        reason: phrase.or_else(|| StatusCode::canonical_reason(&status).map(str::to_owned)).unwrap_or_default(),
+        content_type: content_type.map(str::to_owned),
+        body: response.into_body().collect().await?.to_bytes().into(),
+    })
+}
+
+/// A sampled-out trace of its own. <https://www.w3.org/TR/trace-context/#traceparent-header>
+fn trace_parent() -> String {
+    format!("00-{:032x}-{:016x}-00", fastrand::u128(1..), fastrand::u64(1..))
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -13,8 +14,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -31,6 +32,8 @@ use crate::{
 
 /// A function that ran out of time gets this long to notice.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(2);
+/// With one of these settings the host reports to Application Insights, and its requests carry a trace.
+const TRACING: [&str; 2] = ["APPLICATIONINSIGHTS_CONNECTION_STRING", "APPINSIGHTS_INSTRUMENTATIONKEY"];
 
 /// A finished invocation.
 #[derive(Clone, Debug)]
@@ -89,7 +92,8 @@ pub(crate) struct Invoker {
 
 impl Invoker {
     pub(crate) fn new(app: &App, worker: Worker, console: Arc<Console>, framing: Framing) -> Result<Self> {
-        let client = HandlerClient::new(worker.port, framing)?;
+        let traced = TRACING.iter().any(|setting| app.settings.contains_key(*setting));
+        let client = HandlerClient::new(worker.port, framing, traced);
         let triggers = app.functions.iter().filter_map(Function::trigger_connection);
         let outputs =
             app.functions.iter().flat_map(|function| &function.outputs).map(|output| output.connection.as_str());
@@ -117,8 +121,9 @@ impl Invoker {
         self.accounts.get(connection).with_context(|| format!("no account for connection '{connection}'"))
     }
 
-    pub(crate) fn is_idle(&self) -> bool {
-        self.running.load(Ordering::SeqCst) == 0
+    /// How many invocations are running.
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
     }
 
     pub(crate) fn finished(&self) -> MutexGuard<'_, Vec<Invocation>> {
@@ -180,22 +185,26 @@ impl Invoker {
             return (answer, Err(format!("{error:#}")));
         }
         let process = self.worker.id();
-        let result = self.call(call, &mut answer);
-        let result = match self.function_timeout {
-            None => result.await,
-            Some(limit) => match tokio::time::timeout(limit, result).await {
-                Ok(result) => result,
-                Err(_) => Err(self.time_out(call, limit, process).await),
-            },
+        let result = {
+            // Kept until the handler is dead: the host gives no sign, not even a closed connection.
+            let mut result = pin!(self.call(call, &mut answer));
+            match self.function_timeout {
+                None => result.await,
+                Some(limit) => match tokio::time::timeout(limit, &mut result).await {
+                    Ok(result) => result,
+                    Err(_) => Err(self.time_out(call, limit, process).await),
+                },
+            }
         };
         (answer, result)
     }
 
     async fn call(&self, call: &Call<'_>, slot: &mut Answer) -> Result<Reply, String> {
-        *slot = self.client.post(call).await.map_err(|error| {
-            let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            format!("System.Net.Http: An error occurred while sending the request. {cause}")
-        })?;
+        *slot = self
+            .client
+            .post(call)
+            .await
+            .map_err(|error| format!("System.Net.Http: An error occurred while sending the request. {error}"))?;
         match judge(slot) {
             Verdict::Failure(failure) => Err(format!("System.Net.Http: {failure}")),
             // Nothing completes the invocation; only the timeout around this ends it.
@@ -222,8 +231,9 @@ impl Invoker {
         text
     }
 
+    /// Writes all of them, whatever becomes of one: an invocation that fails may have written others.
     async fn write_outputs(&self, function: &Function, reply: &Reply) -> Result<()> {
-        for output in &function.outputs {
+        let writes = function.outputs.iter().map(async |output| {
             // Names are case-sensitive; undeclared ones are ignored. A return value that is an object counts as outputs
             // unless there is a binding for it.
             let declared = reply.outputs.iter().find(|(name, _)| *name == output.name).map(|(_, value)| value);
@@ -233,19 +243,15 @@ impl Invoker {
                 _ => declared,
             };
             let context = || format!("Error while writing output '{}' to queue '{}'", output.name, output.queue);
-            self.write_output(output, value.unwrap_or(&Json::Null)).await.with_context(context)?;
-        }
-        Ok(())
+            self.write_output(output, value.unwrap_or(&Json::Null)).await.with_context(context)
+        });
+        join_all(writes).await.into_iter().collect()
     }
 
     async fn write_output(&self, output: &Output, value: &Json) -> Result<()> {
         let account = self.account(&output.connection)?;
         for message in messages(value, output.data_type) {
-            let text = match self.encoding {
-                MessageEncoding::None => String::from_utf8_lossy(&message).into_owned(),
-                MessageEncoding::Base64 => STANDARD.encode(message),
-            };
-            account.put(&output.queue, &text).await?;
+            account.put(&output.queue, &self.encoding.encode(&message)).await?;
         }
         self.message_written.send_replace(());
         Ok(())

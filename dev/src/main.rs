@@ -25,7 +25,7 @@ enum Command {
     /// Shows the whole story: storage, handler, host, orders, and what was stored and queued. Ends by itself.
     Demo(demo::Arguments),
     /// Keeps all of it running on the standard ports, until Ctrl-C.
-    Start,
+    Start(start::Arguments),
     /// Puts one message on a queue: cargo send '{"id":"order-123","amount":42}'
     Send(send::Arguments),
     /// Measures what an order costs: time, processor, memory, storage requests. Ends by itself.
@@ -38,7 +38,7 @@ enum Command {
 async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(arguments).await,
-        Command::Start => start::run().await,
+        Command::Start(arguments) => start::run(arguments).await,
         Command::Send(arguments) => send::run(arguments).await,
         Command::Load(arguments) => commands::load::run(arguments).await,
         Command::PackageApp(arguments) => package::run(arguments).await,

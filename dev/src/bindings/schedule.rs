@@ -53,6 +53,22 @@ impl Schedule {
         }
     }
 
+    /// What follows the tick that was served: the next one, or if ticks passed by meanwhile the last of these. That one
+    /// is due at once, and makes up for all of them.
+    ///
+    /// # Errors
+    /// As [`Self::next_after`].
+    pub fn next_due(&self, served: OffsetDateTime, now: OffsetDateTime) -> Result<OffsetDateTime> {
+        let mut due = self.next_after(served)?;
+        loop {
+            let following = self.next_after(due)?;
+            if following > now {
+                return Ok(due);
+            }
+            due = following;
+        }
+    }
+
     /// The host keeps no memory of schedules that tick more than once a minute.
     pub fn is_monitored_after(&self, time: OffsetDateTime) -> bool {
         let mut ticks = std::iter::successors(Some(time), |tick| self.next_after(*tick).ok()).skip(1).take(6);
@@ -91,6 +107,20 @@ mod tests {
         let schedule = Schedule::parse("0 */5 * * * *").unwrap();
         let tick = datetime!(2026-08-31 10:20 UTC);
         assert_eq!(schedule.next_after(tick).unwrap(), datetime!(2026-08-31 10:25 UTC));
+    }
+
+    #[test]
+    fn ticks_that_passed_by_are_made_up_for_by_the_last_of_them() {
+        let schedule = Schedule::parse("0 */5 * * * *").unwrap();
+        let served = datetime!(2026-08-31 10:20 UTC);
+        let cases = [
+            (datetime!(2026-08-31 10:20:01 UTC), datetime!(2026-08-31 10:25 UTC)),
+            (datetime!(2026-08-31 10:25:01 UTC), datetime!(2026-08-31 10:25 UTC)),
+            (datetime!(2026-08-31 11:01 UTC), datetime!(2026-08-31 11:00 UTC)),
+        ];
+        for (now, expected) in cases {
+            assert_eq!(schedule.next_due(served, now).unwrap(), expected, "{now}");
+        }
     }
 
     #[test]

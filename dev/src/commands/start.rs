@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use tokio::{
     process::Command,
     signal::unix::{SignalKind, signal},
@@ -26,28 +27,62 @@ use super::{QUEUES, app_root, build_handler};
 /// Where `func start` listens too.
 const ADMIN_PORT: u16 = 7071;
 const EXECUTABLE: &str = "AzureFunctionsJobHost__customHandler__description__defaultExecutablePath";
+const STORAGE: &str = "AzureWebJobsStorage";
 /// Core Tools end within two seconds of Ctrl-C.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-pub(crate) async fn run() -> Result<()> {
-    let root = app_root()?;
+/// What to run, and where.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The folder of another app, whose handler is built already; with local.settings.json and always on the local host.
+    #[arg(long)]
+    app: Option<PathBuf>,
+    /// Uses ports that are free, and a storage in memory; always on the local host.
+    #[arg(long)]
+    free_ports: bool,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    let root = arguments.app.as_ref().map_or_else(app_root, |app| Ok(app.canonicalize()?))?;
     let settings_file = settings_file(&root)?;
-    let azurite = start_storage().await?;
-    let account = Account::from_connection_string("UseDevelopmentStorage=true")?;
-    for queue in QUEUES {
-        account.create_queue(queue).await?;
-    }
-    println!("Building the handler …");
-    let executable = build_handler(&root).await?;
-    print_help();
-    let ended = match find_on_path("func") {
-        Some(func) => run_core_tools(&func, &root, &executable).await,
-        None => run_local_host(root, &settings_file, executable).await,
+    let azurite = start_storage(arguments.free_ports).await?;
+    let account = match &azurite {
+        Some(azurite) => azurite.development_account()?,
+        None => Account::from_connection_string("UseDevelopmentStorage=true")?,
     };
+    let ended = run_app(&arguments, root, &settings_file, &account).await;
     if let Some(azurite) = azurite {
         azurite.stop().await?;
     }
     ended
+}
+
+async fn run_app(arguments: &Arguments, app_root: PathBuf, settings_file: &Path, account: &Account) -> Result<()> {
+    let executable = if arguments.app.is_none() { Some(prepare(&app_root, account).await?) } else { None };
+    let as_usual = arguments.app.is_none() && !arguments.free_ports;
+    if as_usual {
+        print_help();
+    }
+    if let (true, Some(func), Some(executable)) = (as_usual, find_on_path("func"), &executable) {
+        return run_core_tools(&func, &app_root, executable).await;
+    }
+    println!("Host:      the local host, which behaves as `func start` does");
+    let mut settings = settings(settings_file)?;
+    if arguments.free_ports {
+        settings.insert(STORAGE.to_owned(), account.connection_string());
+    }
+    let admin_port = Some(if arguments.free_ports { 0 } else { ADMIN_PORT });
+    let sink = Some::<console::Sink>(console::print);
+    run_local_host(Options { app_root, settings, executable, admin_port, sink, ..Options::default() }).await
+}
+
+/// The queues and the handler of this repository's app.
+async fn prepare(root: &Path, account: &Account) -> Result<PathBuf> {
+    for queue in QUEUES {
+        account.create_queue(queue).await?;
+    }
+    println!("Building the handler …");
+    build_handler(root).await
 }
 
 /// The developer's settings, made from the example the first time.
@@ -61,7 +96,14 @@ fn settings_file(root: &Path) -> Result<PathBuf> {
 }
 
 /// None when somebody else's emulator is there already.
-async fn start_storage() -> Result<Option<Azurite>> {
+async fn start_storage(free_ports: bool) -> Result<Option<Azurite>> {
+    if free_ports {
+        let azurite = Azurite::start(Ports::Free, Persistence::Memory).await?;
+        let [blob, queue, table] = azurite.ports();
+        println!("Storage:   Azurite on ports {blob} (blobs), {queue} (queues) and {table} (tables); data in memory");
+        println!("           {}", azurite.development_account()?.connection_string());
+        return Ok(Some(azurite));
+    }
     let taken = STANDARD_PORTS.map(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
     match taken {
         [true, true, true] => {
@@ -90,21 +132,20 @@ Stop everything:    Ctrl-C
     );
 }
 
-async fn run_local_host(app_root: PathBuf, settings_file: &Path, executable: PathBuf) -> Result<()> {
-    println!("Host:      `func` is not on the PATH, so the local host stands in for it.\n");
-    let mut settings = local_settings(settings_file)?;
-    // As with Core Tools, the environment wins over the file.
+/// As with Core Tools, the environment wins over the file.
+fn settings(file: &Path) -> Result<BTreeMap<String, String>> {
+    let mut settings = local_settings(file)?;
     let environment: BTreeMap<String, String> = env::vars().filter(|(name, _)| settings.contains_key(name)).collect();
     settings.extend(environment);
-    let host = LocalHost::start(Options {
-        app_root,
-        settings,
-        executable: Some(executable),
-        admin_port: Some(ADMIN_PORT),
-        sink: Some(console::print),
-        ..Options::default()
-    })
-    .await?;
+    Ok(settings)
+}
+
+async fn run_local_host(options: Options) -> Result<()> {
+    let host = LocalHost::start(options).await?;
+    if let Some(port) = host.admin_port() {
+        println!("Endpoint:  http://localhost:{port}/admin/functions");
+    }
+    print_functions(&host);
     let stopped = tokio::select! {
         reason = host.wait_until_stopped() => Err(anyhow::anyhow!("the host has stopped: {reason}")),
         result = interrupted() => result,
@@ -112,6 +153,14 @@ async fn run_local_host(app_root: PathBuf, settings_file: &Path, executable: Pat
     println!("Stopping …");
     host.stop().await;
     stopped
+}
+
+/// As Core Tools do, who list them themselves.
+fn print_functions(host: &LocalHost) {
+    println!("\nFunctions:\n");
+    for (name, kind) in host.functions() {
+        println!("\t{name}: {kind}\n");
+    }
 }
 
 async fn run_core_tools(func: &Path, root: &Path, executable: &Path) -> Result<()> {

@@ -4,14 +4,21 @@ use std::sync::{Arc, atomic::AtomicUsize};
 
 use anyhow::{Context, Result, bail};
 use time::OffsetDateTime;
-use tokio::sync::{Mutex, Notify};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{
+    sync::{Mutex, Notify},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     bindings::{App, DataType, Function, Trigger},
     envelope::QueueMessage,
     invocation::{Invocation, Invoker},
+    lock::{Lock, host_blob},
+    pace::Pace,
     queue_listener::{Delivery, QueueListener},
+    storage::Account,
     timer::{MANUAL_REASON, Timer},
     worker::State,
 };
@@ -19,11 +26,13 @@ use crate::{
 /// The setting that names the host in storage, and what it is without it.
 const HOST_ID: &str = "AzureFunctionsWebHost__hostid";
 const DEFAULT_HOST_ID: &str = "localhost";
+/// The connection of the host's own storage.
+const STORAGE: &str = "AzureWebJobsStorage";
 
 /// A loaded app and what runs it.
 pub(crate) struct Core {
     pub(crate) app: App,
-    pub(crate) stop: CancellationToken,
+    pub(crate) limits: Limits,
     pub(super) invoker: Arc<Invoker>,
     pub(super) timers: Vec<Arc<Timer>>,
 }
@@ -39,7 +48,25 @@ impl Core {
         Ok(delivery.invoke(&self.invoker).await)
     }
 
-    pub(super) fn listen(self: &Arc<Self>, listeners: &TaskTracker) -> Result<()> {
+    /// Takes no new work; what is running goes on.
+    pub(crate) fn drain(&self) {
+        self.invoker.console.information("DrainMode mode enabled");
+        self.limits.drain.cancel();
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.limits.drain.is_cancelled()
+    }
+
+    pub(crate) fn outstanding_invocations(&self) -> usize {
+        self.invoker.running()
+    }
+
+    pub(crate) async fn ping_handler(&self) {
+        self.invoker.worker.ping().await;
+    }
+
+    pub(super) fn listen(self: &Arc<Self>, listeners: &mut JoinSet<()>) -> Result<()> {
         for function in self.app.functions.iter().filter(|function| !function.disabled) {
             let Trigger::Queue { queue, connection, data_type } = &function.trigger else { continue };
             let listener = QueueListener {
@@ -49,7 +76,7 @@ impl Core {
                 account: self.invoker.account(connection)?.clone(),
                 options: self.app.host.queues.clone(),
                 invoker: Arc::clone(&self.invoker),
-                stop: self.stop.clone(),
+                limits: self.limits.clone(),
                 in_hand: AtomicUsize::new(0),
                 one_done: Notify::new(),
             };
@@ -59,13 +86,27 @@ impl Core {
             let timer = Arc::clone(timer);
             listeners.spawn(async move { timer.run().await });
         }
+        listeners.spawn(Arc::clone(self).be_primary(self.invoker.account(STORAGE)?.clone()));
         // A host that has stopped by itself must not go on receiving.
-        let (mut state, stop) = (self.invoker.worker.state(), self.stop.clone());
+        let (mut state, stop) = (self.invoker.worker.state(), self.limits.stop.clone());
         tokio::spawn(async move {
             let _ = state.wait_for(|state| matches!(state, State::Stopped(_))).await;
             stop.cancel();
         });
         Ok(())
+    }
+
+    /// Among the hosts of an app one is the primary one. It has nothing to do here, but says so.
+    async fn be_primary(self: Arc<Self>, account: Account) {
+        let console = Arc::clone(&self.invoker.console);
+        let blob = host_blob(host_id(&self.app));
+        let lock = Lock { account, blob, retry: self.limits.pace.lock_retry, console };
+        let line = format!("Host lock lease acquired by instance ID '{}'.", Uuid::new_v4().simple());
+        let announce = async |active: CancellationToken| {
+            self.invoker.console.information(&line);
+            active.cancelled().await;
+        };
+        lock.while_held(&self.limits.stop, announce).await;
     }
 
     pub(super) fn timer(&self, name: &str) -> Result<&Arc<Timer>> {
@@ -82,7 +123,21 @@ impl Core {
     }
 }
 
-pub(super) fn timers(app: &App, invoker: &Arc<Invoker>, stop: &CancellationToken) -> Result<Vec<Arc<Timer>>> {
+fn host_id(app: &App) -> &str {
+    app.settings.get(HOST_ID).map_or(DEFAULT_HOST_ID, String::as_str)
+}
+
+/// When the host ends, and how long it waits.
+#[derive(Clone)]
+pub(crate) struct Limits {
+    /// Cancelled when the host stops.
+    pub(crate) stop: CancellationToken,
+    /// Cancelled when the host takes no new work, which is also the first step of a stop.
+    pub(crate) drain: CancellationToken,
+    pub(crate) pace: Pace,
+}
+
+pub(super) fn timers(app: &App, invoker: &Arc<Invoker>, limits: &Limits) -> Result<Vec<Arc<Timer>>> {
     let mut timers = Vec::new();
     for function in &app.functions {
         let Trigger::Timer { schedule, run_on_startup, use_monitor } = &function.trigger else { continue };
@@ -91,10 +146,10 @@ pub(super) fn timers(app: &App, invoker: &Arc<Invoker>, stop: &CancellationToken
             schedule: schedule.clone(),
             run_on_startup: *run_on_startup,
             use_monitor: *use_monitor,
-            host_id: app.settings.get(HOST_ID).map_or(DEFAULT_HOST_ID, String::as_str).to_owned(),
-            account: invoker.account("AzureWebJobsStorage")?.clone(),
+            host_id: host_id(app).to_owned(),
+            account: invoker.account(STORAGE)?.clone(),
             invoker: Arc::clone(invoker),
-            stop: stop.clone(),
+            limits: limits.clone(),
             running: Mutex::default(),
         }));
     }

@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use time::OffsetDateTime;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
@@ -16,12 +17,13 @@ use crate::{
     envelope::QueueMessage,
     handler_client::Framing,
     invocation::{Invocation, Invoker},
+    pace::Pace,
     queue_listener::Delivery,
     storage::Account,
     worker::{ExitZero, State, Worker},
 };
 
-pub(crate) use self::core::Core;
+pub(crate) use self::core::{Core, Limits};
 
 /// How long invocations may go on after a stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -45,13 +47,16 @@ pub struct Options {
     pub framing: Framing,
     /// What an exit with code 0 means.
     pub exit_zero: ExitZero,
+    /// How patient the host is.
+    pub pace: Pace,
 }
 
-/// A running host. Dropping it kills the handler.
+/// A running host. To drop it is to kill it, and the handler with it: messages stay as they are, locks expire, nothing is
+/// written any more. [`Self::stop`] is the orderly end.
 pub struct LocalHost {
     core: Arc<Core>,
     admin_port: Option<u16>,
-    listeners: TaskTracker,
+    listeners: JoinSet<()>,
     /// Ends the worker, after everything else.
     end: CancellationToken,
 }
@@ -74,18 +79,18 @@ impl LocalHost {
             app.host.executable = executable.into_os_string().into_string().ok().context("path is not UTF-8")?;
         }
         let console = Arc::new(Console::new(options.sink));
-        print_functions(&app, &console);
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        let limits = Limits { drain: stop.child_token(), stop, pace: options.pace };
         let worker = Worker::start(&app, Arc::clone(&console), options.exit_zero, end.clone())?;
         let invoker = Arc::new(Invoker::new(&app, worker, console, options.framing)?);
-        let timers = self::core::timers(&app, &invoker, &stop)?;
-        let core = Arc::new(Core { app, stop, invoker, timers });
+        let timers = self::core::timers(&app, &invoker, &limits)?;
+        let core = Arc::new(Core { app, limits, invoker, timers });
         let admin_port = match options.admin_port {
             Some(port) => Some(admin::serve(port, Arc::clone(&core)).await?),
             None => None,
         };
-        let listeners = TaskTracker::new();
-        core.listen(&listeners)?;
+        let mut listeners = JoinSet::new();
+        core.listen(&mut listeners)?;
         Ok(Self { core, admin_port, listeners, end })
     }
 
@@ -174,7 +179,7 @@ impl LocalHost {
     /// When that takes longer than the limit, or the account cannot be reached.
     pub async fn drain(&self, account: &Account, queue: &str, limit: Duration) -> Result<()> {
         let empty = async {
-            while !(self.core.invoker.is_idle() && account.queue_length(queue).await? == 0) {
+            while !(self.core.invoker.running() == 0 && account.queue_length(queue).await? == 0) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             anyhow::Ok(())
@@ -242,13 +247,22 @@ impl LocalHost {
         self.admin_port
     }
 
+    /// The functions as Core Tools list them at the start: name and kind of trigger.
+    pub fn functions(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        self.core.app.functions.iter().map(|function| match function.trigger {
+            Trigger::Queue { .. } => (function.name.as_str(), "queueTrigger"),
+            Trigger::Timer { .. } => (function.name.as_str(), "timerTrigger"),
+        })
+    }
+
     /// Stops as the host does: first the listeners, then what is running, up to ten seconds, then the handler, without
     /// a word to it.
-    pub async fn stop(self) {
-        self.core.stop.cancel();
-        self.listeners.close();
-        if tokio::time::timeout(STOP_LIMIT, self.listeners.wait()).await.is_err() {
+    pub async fn stop(mut self) {
+        self.core.limits.stop.cancel();
+        let ended = async { while self.listeners.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_LIMIT, ended).await.is_err() {
             self.core.invoker.console.warning("Some invocations did not shut down in time.");
+            self.listeners.shutdown().await;
         }
         self.end.cancel();
         self.wait_until_stopped().await;
@@ -257,19 +271,9 @@ impl LocalHost {
 
 impl Drop for LocalHost {
     fn drop(&mut self) {
-        self.core.stop.cancel();
+        self.listeners.abort_all();
+        self.core.limits.stop.cancel();
         self.end.cancel();
-    }
-}
-
-fn print_functions(app: &App, console: &Console) {
-    console.information("Functions:");
-    for function in &app.functions {
-        let kind = match function.trigger {
-            Trigger::Queue { .. } => "queueTrigger",
-            Trigger::Timer { .. } => "timerTrigger",
-        };
-        console.information(format!("\t{}: {kind}", function.name));
     }
 }
 

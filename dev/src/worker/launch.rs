@@ -19,6 +19,9 @@ use crate::{
     console::{Console, Level},
 };
 
+/// A line that starts with this is the host's, and not the user's.
+const FOR_THE_HOST: &str = "LanguageWorkerConsoleLog";
+
 /// The command line and environment of the handler.
 pub(super) struct Launch {
     pub(super) executable: String,
@@ -71,7 +74,7 @@ impl Launch {
         let last_errors = Arc::new(Mutex::new(VecDeque::new()));
         if let Some(stdout) = child.stdout.take() {
             let console = Arc::clone(console);
-            tokio::spawn(for_each_line(stdout, move |line| console.information(line)));
+            tokio::spawn(for_each_line(stdout, move |line| write(&console, Level::Information, line)));
         }
         if let Some(stderr) = child.stderr.take() {
             let (console, last_errors, only_errors) = (Arc::clone(console), Arc::clone(&last_errors), self.only_errors);
@@ -120,7 +123,17 @@ fn write_error(console: &Console, only_errors: bool, last_errors: &Mutex<VecDequ
             last.pop_front();
         }
     }
-    console.write(level, line);
+    write(console, level, line);
+}
+
+/// A line of the handler, unless it is meant for the host: of its own lines the host shows only the grave ones.
+fn write(console: &Console, level: Level, line: String) {
+    let start = line.get(..FOR_THE_HOST.len()).unwrap_or_default();
+    if !start.eq_ignore_ascii_case(FOR_THE_HOST) {
+        console.write(level, line);
+    } else if level != Level::Information {
+        console.write(level, line[FOR_THE_HOST.len()..].to_owned());
+    }
 }
 
 /// The level of a line on stderr; what comes on stdout is information.

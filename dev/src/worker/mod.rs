@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{bindings::App, console::Console};
+use crate::{bindings::App, console::Console, handler_client::Prober};
 
 use launch::Launch;
 use supervisor::{ErrorBucket, Probe, Supervisor};
@@ -46,7 +46,11 @@ pub(crate) struct Worker {
     state: watch::Receiver<State>,
     requests: mpsc::UnboundedSender<Request>,
     initialization_timeout: Duration,
+    prober: Prober,
 }
+
+/// By so much the host's HTTP client is more patient than its functions.
+const HTTP_MARGIN: Duration = Duration::from_secs(60);
 
 /// What the rest of the host wants of the handler's process.
 enum Request {
@@ -67,16 +71,13 @@ impl Worker {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port for the handler")?;
         let port = listener.local_addr()?.port();
         let initialization_timeout = app.host.initialization_timeout;
+        let prober =
+            Prober::new(port, app.host.function_timeout.unwrap_or(Duration::MAX / 2).saturating_add(HTTP_MARGIN));
         let (state_sender, state) = watch::channel(State::Starting);
         let (requests, receiver) = mpsc::unbounded_channel();
         let supervisor = Supervisor {
             launch: Launch::new(app, port),
-            probe: Probe {
-                // A connection kept from one life of the handler would be broken in the next.
-                client: reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?,
-                url: format!("http://127.0.0.1:{port}/"),
-                limit: initialization_timeout,
-            },
+            probe: Probe { prober: prober.clone(), limit: initialization_timeout },
             exit_zero,
             console,
             state: state_sender,
@@ -85,7 +86,7 @@ impl Worker {
             stop,
         };
         tokio::spawn(supervisor.run());
-        Ok(Self { port, state, requests, initialization_timeout })
+        Ok(Self { port, state, requests, initialization_timeout, prober })
     }
 
     /// Waits until the handler is up, as every invocation does.
@@ -122,6 +123,11 @@ impl Worker {
             State::Ready(id) => Some(id),
             State::Starting | State::Stopped(_) => None,
         }
+    }
+
+    /// Asks the handler for a sign of life, as a health check does, which ignores the answer.
+    pub(crate) async fn ping(&self) {
+        self.prober.is_alive().await;
     }
 
     /// Kills the handler behind the host's back.

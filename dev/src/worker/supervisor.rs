@@ -13,7 +13,7 @@ use super::{
     ExitZero, Request, State,
     launch::{Launch, Process},
 };
-use crate::console::Console;
+use crate::{console::Console, handler_client::Prober};
 
 const PROBE_INTERVAL: Duration = Duration::from_millis(25);
 /// This many errors, each this soon after the one before, stop the host.
@@ -90,10 +90,10 @@ impl Supervisor {
     }
 
     async fn watch(&mut self, process: &mut Process) -> End {
-        let id = process.id();
+        let (id, exit_zero) = (process.id(), self.exit_zero);
         tokio::select! {
             () = self.stop.cancelled() => return End::Stop(STOPPED.to_owned()),
-            Ok(status) = process.child.wait() => return self.exited(status, id).await,
+            end = exit(process, exit_zero) => return end,
             ready = self.probe.run() => {
                 if !ready {
                     return End::NeverReady;
@@ -104,7 +104,7 @@ impl Supervisor {
         self.state.send_replace(State::Ready(id));
         tokio::select! {
             end = self.requested(id) => end,
-            Ok(status) = process.child.wait() => self.exited(status, id).await,
+            end = exit(process, exit_zero) => end,
         }
     }
 
@@ -124,21 +124,22 @@ impl Supervisor {
             }
         }
     }
+}
 
-    async fn exited(&mut self, status: ExitStatus, id: i32) -> End {
-        match (status.code(), self.exit_zero) {
-            (Some(INTENTIONAL_RESTART), _) | (Some(0), ExitZero::Restarts) => End::Restart,
-            // Nothing happens: the host takes the handler for alive, and every call is refused.
-            (Some(0), ExitZero::Ignored) => self.requested(id).await,
-            _ => End::Exited(status),
-        }
+/// Waits for an exit that the host takes notice of.
+async fn exit(process: &mut Process, exit_zero: ExitZero) -> End {
+    let Ok(status) = process.child.wait().await else { return std::future::pending().await };
+    match (status.code(), exit_zero) {
+        (Some(INTENTIONAL_RESTART), _) | (Some(0), ExitZero::Restarts) => End::Restart,
+        // Nothing happens: the host takes the handler for alive, and every call is refused.
+        (Some(0), ExitZero::Ignored) => std::future::pending().await,
+        _ => End::Exited(status),
     }
 }
 
 /// The host's sign of life: any answer to `GET /`.
 pub(super) struct Probe {
-    pub(super) client: reqwest::Client,
-    pub(super) url: String,
+    pub(super) prober: Prober,
     pub(super) limit: Duration,
 }
 
@@ -146,10 +147,10 @@ impl Probe {
     /// Asks until somebody answers, whatever the answer. Each miss counts 25 ms, however long it took.
     async fn run(&self) -> bool {
         for _ in 0..self.limit.as_millis() / PROBE_INTERVAL.as_millis() {
-            match self.client.get(&self.url).send().await {
-                Err(error) if error.is_connect() => tokio::time::sleep(PROBE_INTERVAL).await,
-                _ => return true,
+            if self.prober.is_alive().await {
+                return true;
             }
+            tokio::time::sleep(PROBE_INTERVAL).await;
         }
         false
     }

@@ -1,14 +1,14 @@
 //! The timer trigger: ticks on schedule, remembers them in storage, and retries a failed run.
 //!
-//! `TimerListener`, `ScheduleMonitor` and `StorageScheduleMonitor` in
-//! <https://github.com/Azure/azure-webjobs-sdk-extensions/tree/dev/src/WebJobs.Extensions/Extensions/Timers>, the retry
-//! loop in `FunctionExecutorExtensions` of <https://github.com/Azure/azure-webjobs-sdk>. The lease that lets only one
-//! instance tick is left out: there is one instance here.
+//! `TimerListener` in
+//! <https://github.com/Azure/azure-webjobs-sdk-extensions/tree/dev/src/WebJobs.Extensions/Extensions/Timers/Listener>,
+//! the retry loop in `FunctionExecutorExtensions` of <https://github.com/Azure/azure-webjobs-sdk>.
+
+mod status;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use anyhow::Result;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -18,11 +18,14 @@ use crate::{
     bindings::{Delay, Function, Schedule},
     dates,
     envelope::{self, Occasion, RetryContext, ScheduleStatus, TimerInfo},
+    host::Limits,
     invocation::{Call, Invocation, Invoker},
+    lock::{Lock, listener_blob},
     storage::Account,
 };
 
-const CONTAINER: &str = "azure-webjobs-hosts";
+pub use status::status_blob;
+
 /// A sleep may end a little early by the clock that the schedule is read from.
 const CLOCK_STEP: Duration = Duration::from_millis(5);
 
@@ -34,7 +37,8 @@ pub(crate) struct Timer {
     pub(crate) host_id: String,
     pub(crate) account: Account,
     pub(crate) invoker: Arc<Invoker>,
-    pub(crate) stop: CancellationToken,
+    /// A drain ends the ticks, a stop the retries too.
+    pub(crate) limits: Limits,
     /// Runs of one timer never overlap.
     pub(crate) running: Mutex<()>,
 }
@@ -48,9 +52,19 @@ enum Starter<'a> {
 }
 
 impl Timer {
-    /// Ticks until told to stop.
+    /// Ticks until told not to, while this host is the one that does.
     pub(crate) async fn run(&self) {
-        if let Err(error) = self.listen().await {
+        let lock = Lock {
+            account: self.account.clone(),
+            blob: listener_blob(&self.host_id, &self.function.name),
+            retry: self.limits.pace.lock_retry,
+            console: Arc::clone(&self.invoker.console),
+        };
+        lock.while_held(&self.limits.drain, |active| self.listen(active)).await;
+    }
+
+    async fn listen(&self, active: CancellationToken) {
+        if let Err(error) = self.keep_ticking(&active).await {
             self.report(&error);
         }
     }
@@ -59,7 +73,7 @@ impl Timer {
         self.invoker.console.error(format!("Timer of {}: {error:#}", self.function.name));
     }
 
-    async fn listen(&self) -> Result<()> {
+    async fn keep_ticking(&self, active: &CancellationToken) -> Result<()> {
         let start = OffsetDateTime::now_utc();
         let mut next = self.schedule.next_after(start)?;
         let due = if self.is_monitored() { self.check_status(start).await? } else { None };
@@ -71,28 +85,17 @@ impl Timer {
         }
         loop {
             let now = OffsetDateTime::now_utc();
-            // However many ticks passed during a run, they are made up for by one.
             let pause = Duration::try_from(next - now).unwrap_or_default();
             tokio::select! {
-                () = self.stop.cancelled() => return Ok(()),
+                () = active.cancelled() => return Ok(()),
                 () = tokio::time::sleep(pause + CLOCK_STEP) => {}
             }
             // One failure of storage does not end the timer.
             if let Err(error) = self.tick(next, false).await {
                 self.report(&error);
             }
-            next = self.next_due(next)?;
+            next = self.schedule.next_due(next, OffsetDateTime::now_utc())?;
         }
-    }
-
-    /// The next tick, or if some passed during the run the last of them: it is due at once, and the only one.
-    fn next_due(&self, served: OffsetDateTime) -> Result<OffsetDateTime> {
-        let now = OffsetDateTime::now_utc();
-        let mut due = self.schedule.next_after(served)?;
-        while self.schedule.next_after(due)? <= now {
-            due = self.schedule.next_after(due)?;
-        }
-        Ok(due)
     }
 
     /// Runs one scheduled tick with all its retries, and writes the status after them.
@@ -163,7 +166,7 @@ impl Timer {
         };
         tokio::select! {
             () = tokio::time::sleep(delay) => true,
-            () = self.stop.cancelled() => {
+            () = self.limits.stop.cancelled() => {
                 console.information("Invocation cancelled - exiting retry loop.");
                 false
             }
@@ -189,62 +192,7 @@ impl Timer {
         };
         self.invoker.invoke(call).await
     }
-
-    /// Looks up the stored status at start, and returns the tick that was missed, if one was.
-    async fn check_status(&self, now: OffsetDateTime) -> Result<Option<OffsetDateTime>> {
-        let next = self.schedule.next_after(now)?;
-        let Some(status) = self.read_status().await? else {
-            self.write_status(&ScheduleStatus { last: None, next, last_updated: now }).await?;
-            return Ok(None);
-        };
-        // Another schedule than the stored one: nothing was missed by it.
-        let expected = self.schedule.next_after(status.last.unwrap_or(status.last_updated))?;
-        if expected != status.next {
-            self.write_status(&ScheduleStatus { next, ..status }).await?;
-            return Ok(None);
-        }
-        Ok(Some(status.next).filter(|next| *next < now))
-    }
-
-    async fn status_for(&self, due: OffsetDateTime) -> Result<Option<ScheduleStatus>> {
-        if !self.is_monitored() {
-            return Ok(None);
-        }
-        let stored = self.read_status().await?;
-        let now = OffsetDateTime::now_utc();
-        Ok(Some(stored.unwrap_or(ScheduleStatus { last: None, next: due, last_updated: now })))
-    }
-
-    async fn read_status(&self) -> Result<Option<ScheduleStatus>> {
-        let Some(text) = self.account.read_blob(CONTAINER, &self.status_blob()).await? else { return Ok(None) };
-        let status: StoredStatus = serde_json::from_str(&text).context("timer status is not JSON")?;
-        let (next, last_updated) = (dates::parse(&status.next), dates::parse(&status.last_updated));
-        let (Some(next), Some(last_updated)) = (next, last_updated) else { bail!("timer status without times") };
-        let last = dates::parse(&status.last).filter(|last| last.year() > 1);
-        Ok(Some(ScheduleStatus { last, next, last_updated }))
-    }
-
-    async fn write_status(&self, status: &ScheduleStatus) -> Result<()> {
-        Ok(self.account.write_blob(CONTAINER, &self.status_blob(), &status.to_json().compact()).await?)
-    }
-
-    fn status_blob(&self) -> String {
-        status_blob(&self.host_id, &self.function.name)
-    }
 }
 
 /// What the console gives as the reason of a run started by hand.
 pub(crate) const MANUAL_REASON: &str = "This function was programmatically called via the host APIs.";
-
-/// Where the host keeps the status of a timer, in container `azure-webjobs-hosts`.
-pub fn status_blob(host_id: &str, function: &str) -> String {
-    format!("timers/{host_id}/Host.Functions.{function}/status")
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct StoredStatus {
-    last: String,
-    next: String,
-    last_updated: String,
-}

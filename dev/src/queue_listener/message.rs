@@ -1,0 +1,165 @@
+//! One received message: invoke, then delete, release or move to the poison queue.
+//!
+//! The dequeue count decides its fate: above the limit before the invocation, at the limit after a failed one.
+
+use std::pin::pin;
+
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    bindings::{DataType, Function},
+    dates,
+    envelope::{self, Occasion, QueueMessage},
+    invocation::{Call, Invocation, Invoker},
+    message_encoding::Decoded,
+    storage::{Received, StorageError},
+};
+
+use super::QueueListener;
+
+/// The longest name of a queue that can have a poison queue.
+const LONGEST_NAME: usize = 56;
+
+impl QueueListener {
+    /// Deals with a message to its end.
+    pub(super) async fn take_in_hand(&self, message: Received) {
+        if let Err(error) = self.process(message).await {
+            self.storage_failed(&error);
+        }
+    }
+
+    fn storage_failed(&self, error: &StorageError) {
+        if !is_lost(error) {
+            self.invoker.console.error(format!("The host is shutting down. Unhandled exception: {error}"));
+            self.invoker.worker.stop_host("unhandled storage error");
+        }
+    }
+
+    async fn process(&self, mut message: Received) -> Result<(), StorageError> {
+        let decoded = self.options.message_encoding.decode(&message.text);
+        if decoded == Decoded::NotBase64 {
+            let warning = "cannot be decoded. Check the MessageEncoding of the queue and of the host.";
+            self.invoker.console.warning(format!("Message {} of queue '{}' {warning}", message.id, self.queue));
+            let text = message.text.clone();
+            return self.move_to_poison(&message, &text).await;
+        }
+        if message.dequeue_count > self.options.max_dequeue_count {
+            return self.poison(&message, &decoded).await;
+        }
+        if self.invoke(&mut message, &decoded).await {
+            self.account.delete(&self.queue, &message).await
+        } else if message.dequeue_count >= self.options.max_dequeue_count {
+            self.poison(&message, &decoded).await
+        } else {
+            self.account.update_visibility(&self.queue, &mut message, self.options.visibility_timeout).await
+        }
+    }
+
+    /// Says whether the invocation succeeded.
+    async fn invoke(&self, message: &mut Received, decoded: &Decoded) -> bool {
+        let Function { name, binding, .. } = &self.function;
+        let Decoded::Text(text) = decoded else {
+            let error = format!("Exception while executing function: Functions.{name}.");
+            let cause = format!("Microsoft.Azure.WebJobs.Host: Exception binding parameter '{binding}'.");
+            self.invoker.console.error(format!("System.Private.CoreLib: {error} {cause}"));
+            return false;
+        };
+        let as_received = QueueMessage {
+            identity: Some((message.id.clone(), message.pop_receipt.clone())),
+            text: text.clone(),
+            dequeue_count: message.dequeue_count,
+            inserted: message.inserted,
+            next_visible: message.next_visible,
+            expires: message.expires,
+        };
+        let reason = format!("New queue message detected on '{}'.", self.queue);
+        let delivery =
+            Delivery { function: &self.function, data_type: self.data_type, message: &as_received, reason: &reason };
+        let done = CancellationToken::new();
+        let invocation = async {
+            let invocation = delivery.invoke(&self.invoker).await;
+            done.cancel();
+            invocation
+        };
+        // A renewal that is on its way is waited for: its receipt is the one that counts from then on.
+        let (invocation, ()) = tokio::join!(invocation, self.keep_hidden(message, &done));
+        invocation.succeeded
+    }
+
+    /// Renews the visibility of a message until it is done, or lost.
+    async fn keep_hidden(&self, message: &mut Received, done: &CancellationToken) {
+        let mut done = pin!(done.cancelled());
+        loop {
+            tokio::select! {
+                () = &mut done => return,
+                () = tokio::time::sleep(self.limits.pace.visibility_renewal) => {}
+            }
+            if let Err(error) =
+                self.account.update_visibility(&self.queue, message, self.limits.pace.message_visibility).await
+            {
+                return self.storage_failed(&error);
+            }
+        }
+    }
+
+    async fn poison(&self, message: &Received, decoded: &Decoded) -> Result<(), StorageError> {
+        if self.queue.ends_with("-poison") || self.queue.len() > LONGEST_NAME {
+            // There is no poison queue for such a queue: the message comes back when it becomes visible again.
+            return Ok(());
+        }
+        let count = self.options.max_dequeue_count;
+        let text =
+            format!("Message has reached MaxDequeueCount of {count}. Moving message to queue '{}-poison'.", self.queue);
+        self.invoker.console.warning(text);
+        let encoding = self.options.message_encoding;
+        let copy = match decoded {
+            Decoded::Text(text) => encoding.encode(text.as_bytes()),
+            Decoded::NotUtf8(bytes) => encoding.encode(bytes),
+            Decoded::NotBase64 => message.text.clone(),
+        };
+        self.move_to_poison(message, &copy).await
+    }
+
+    /// Copies first, so that a crash in between doubles the message rather than losing it.
+    async fn move_to_poison(&self, message: &Received, copy: &str) -> Result<(), StorageError> {
+        self.account.put(&format!("{}-poison", self.queue), copy).await?;
+        self.account.delete(&self.queue, message).await
+    }
+}
+
+/// Message or queue gone, or somebody else has the message by now: nothing is left to do.
+fn is_lost(error: &StorageError) -> bool {
+    matches!(error.status(), Some(400 | 404 | 409))
+}
+
+/// A message for a queue function, wherever it comes from.
+pub(crate) struct Delivery<'a> {
+    pub(crate) function: &'a Function,
+    pub(crate) data_type: DataType,
+    pub(crate) message: &'a QueueMessage,
+    pub(crate) reason: &'a str,
+}
+
+impl Delivery<'_> {
+    pub(crate) async fn invoke(self, invoker: &Invoker) -> Invocation {
+        let Self { function, data_type, message, reason } = self;
+        let now = OffsetDateTime::now_utc();
+        let occasion = Occasion { function: &function.name, binding: &function.binding, now, random: Uuid::new_v4() };
+        let details = message.identity.as_ref().map(|(id, _)| {
+            let inserted = dates::to_ticks(message.inserted);
+            format!("MessageId: {id}, DequeueCount: {}, InsertedOn: {inserted}", message.dequeue_count)
+        });
+        let call = Call {
+            function,
+            id: Uuid::new_v4(),
+            attempt: 0,
+            dequeue_count: Some(message.dequeue_count),
+            reason,
+            details,
+            body: envelope::queue(&occasion, message, data_type).into(),
+        };
+        invoker.invoke(call).await
+    }
+}

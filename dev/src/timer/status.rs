@@ -1,0 +1,70 @@
+//! The memory of a timer: when it ticked last and when it ticks next, in a blob.
+//!
+//! Written at the first start, then after each run with all its retries, so that a host that is killed in between runs
+//! the tick again. `ScheduleMonitor` and `StorageScheduleMonitor` in
+//! <https://github.com/Azure/azure-webjobs-sdk-extensions/tree/dev/src/WebJobs.Extensions/Extensions/Timers/Scheduling>
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+use crate::{dates, envelope::ScheduleStatus, lock::CONTAINER};
+
+use super::Timer;
+
+impl Timer {
+    /// Looks up the stored status at start, and returns the tick that was missed, if one was.
+    pub(super) async fn check_status(&self, now: OffsetDateTime) -> Result<Option<OffsetDateTime>> {
+        let next = self.schedule.next_after(now)?;
+        let Some(status) = self.read_status().await? else {
+            self.write_status(&ScheduleStatus { last: None, next, last_updated: now }).await?;
+            return Ok(None);
+        };
+        // Another schedule than the stored one: nothing was missed by it.
+        let expected = self.schedule.next_after(status.last.unwrap_or(status.last_updated))?;
+        if expected != status.next {
+            self.write_status(&ScheduleStatus { next, ..status }).await?;
+            return Ok(None);
+        }
+        Ok(Some(status.next).filter(|next| *next < now))
+    }
+
+    pub(super) async fn status_for(&self, due: OffsetDateTime) -> Result<Option<ScheduleStatus>> {
+        if !self.is_monitored() {
+            return Ok(None);
+        }
+        let stored = self.read_status().await?;
+        let now = OffsetDateTime::now_utc();
+        Ok(Some(stored.unwrap_or(ScheduleStatus { last: None, next: due, last_updated: now })))
+    }
+
+    async fn read_status(&self) -> Result<Option<ScheduleStatus>> {
+        let Some(text) = self.account.read_blob(CONTAINER, &self.status_blob()).await? else { return Ok(None) };
+        let status: StoredStatus = serde_json::from_str(&text).context("timer status is not JSON")?;
+        let (next, last_updated) = (dates::parse(&status.next), dates::parse(&status.last_updated));
+        let (Some(next), Some(last_updated)) = (next, last_updated) else { bail!("timer status without times") };
+        let last = dates::parse(&status.last).filter(|last| last.year() > 1);
+        Ok(Some(ScheduleStatus { last, next, last_updated }))
+    }
+
+    pub(super) async fn write_status(&self, status: &ScheduleStatus) -> Result<()> {
+        Ok(self.account.write_blob(CONTAINER, &self.status_blob(), &status.to_json().compact()).await?)
+    }
+
+    fn status_blob(&self) -> String {
+        status_blob(&self.host_id, &self.function.name)
+    }
+}
+
+/// Where the host keeps the status of a timer, in container `azure-webjobs-hosts`.
+pub fn status_blob(host_id: &str, function: &str) -> String {
+    format!("timers/{host_id}/Host.Functions.{function}/status")
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct StoredStatus {
+    last: String,
+    next: String,
+    last_updated: String,
+}
