@@ -56,8 +56,16 @@ pub(crate) fn judge(answer: &Answer) -> Verdict {
     match reply(answer) {
         Ok(Some(reply)) => Verdict::Success(reply),
         Ok(None) => Verdict::NeverEnds,
-        Err(detail) => Verdict::Failure(format!("Invalid HttpResponseMessage: {detail}")),
+        Err(detail) => Verdict::Failure(invalid(answer, &detail)),
     }
+}
+
+/// The host puts the whole answer into the exception, and so into the next attempt of a timer.
+fn invalid(answer: &Answer, detail: &str) -> String {
+    let Answer { status, reason, content_type, body } = answer;
+    let content_type = content_type.as_deref().unwrap_or_default();
+    let body = String::from_utf8_lossy(body);
+    format!("Invalid HttpResponseMessage: {detail}. {status} ({reason}), Content-Type: '{content_type}', body: {body}")
 }
 
 fn reply(answer: &Answer) -> Result<Option<Reply>, String> {

@@ -1,0 +1,397 @@
+//! The queue trigger: what becomes of a message, and how often it is received.
+
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use dev::{
+    Fault, FaultProxy, LocalHost, Options, Pace,
+    console::Level,
+    proxy::{Kind, Request},
+    storage::{Received, Service},
+};
+use serde_json::json;
+use time::OffsetDateTime;
+
+use crate::{
+    handler::{Step, succeed},
+    rig::{LIMIT, Rig, until},
+};
+
+const QUEUES: &str = "/extensions/queues";
+
+fn is_delete(request: &Request) -> bool {
+    request.method == "DELETE" && request.target.contains("/in-queue/messages/")
+}
+
+fn is_renewal(request: &Request) -> bool {
+    request.method == "PUT" && request.target.contains("/in-queue/messages/")
+}
+
+fn server_error() -> Fault {
+    Fault::Status(500, vec![("x-ms-error-code", "InternalError".to_owned())], String::new())
+}
+
+/// A host whose queue requests can be broken.
+async fn behind_proxy(rig: &Rig, pace: Pace) -> (FaultProxy, LocalHost) {
+    let proxy = FaultProxy::start(&rig.account, Service::Queue).await.unwrap();
+    let options = Options { pace, ..rig.options_with(&proxy.account(&rig.account)) };
+    let host = LocalHost::start(options).await.unwrap();
+    (proxy, host)
+}
+
+/// Receives the message so often, as hosts do that crash.
+async fn receive_and_forget(rig: &Rig, times: u32) {
+    for _ in 0..times {
+        let mut message = rig.account.receive("in-queue", 1, Duration::from_secs(60)).await.unwrap().remove(0);
+        rig.account.update_visibility("in-queue", &mut message, Duration::ZERO).await.unwrap();
+    }
+}
+
+/// Ends the ten minutes for which a host that is no more has hidden a message.
+async fn reveal(rig: &Rig) {
+    let metadata = rig.requests("orders").pop().unwrap().json()["Metadata"].clone();
+    let inner = |name: &str| serde_json::from_str::<String>(metadata[name].as_str().unwrap()).unwrap();
+    let mut message = Received {
+        id: inner("Id"),
+        pop_receipt: inner("PopReceipt"),
+        text: String::new(),
+        dequeue_count: 0,
+        inserted: OffsetDateTime::UNIX_EPOCH,
+        next_visible: OffsetDateTime::UNIX_EPOCH,
+        expires: OffsetDateTime::UNIX_EPOCH,
+    };
+    rig.account.update_visibility("in-queue", &mut message, Duration::ZERO).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_is_handled_and_deleted() {
+    let rig = Rig::new().await;
+    let host = rig.start().await;
+    rig.account.put("in-queue", "<hello & \"goodbye\">").await.unwrap();
+    host.wait_for(|all| all.len() == 1, LIMIT).await.unwrap();
+    host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    let invocation = &host.invocations()[0];
+    assert!(invocation.succeeded && invocation.dequeue_count == Some(1), "{invocation:?}");
+    assert_eq!(rig.requests("orders")[0].json()["Data"]["msg"], r#""<hello & \"goodbye\">""#);
+}
+
+#[tokio::test]
+async fn a_message_that_fails_as_often_as_allowed_is_poison() {
+    let rig = Rig::new().await;
+    rig.script("orders", &[Step::Fail]);
+    rig.account.put("in-queue", "an order").await.unwrap();
+    let id = rig.account.peek("in-queue").await.unwrap()[0].id.clone();
+    let host = rig.start().await;
+    host.wait_for(|all| all.len() == 2, LIMIT).await.unwrap();
+    host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    let counts: Vec<_> = host.invocations().iter().map(|one| one.dequeue_count).collect();
+    assert_eq!(counts, [Some(1), Some(2)]);
+    let poison = rig.account.peek("in-queue-poison").await.unwrap();
+    assert_eq!((poison.len(), poison[0].text.as_str(), poison[0].dequeue_count), (1, "an order", 0));
+    assert_ne!(poison[0].id, id);
+    let expected = "Message has reached MaxDequeueCount of 2. Moving message to queue 'in-queue-poison'.";
+    assert_eq!(host.wait_for_line(expected, LIMIT).await.unwrap().level, Level::Warning);
+}
+
+#[tokio::test]
+async fn a_message_that_was_received_as_often_as_allowed_gets_its_last_invocation() {
+    let rig = Rig::new().await;
+    rig.account.put("in-queue", "an order").await.unwrap();
+    receive_and_forget(&rig, 1).await;
+    let host = rig.start().await;
+    let invocations = host.wait_for(|all| all.len() == 1, LIMIT).await.unwrap();
+    assert!(invocations[0].succeeded && invocations[0].dequeue_count == Some(2), "{invocations:?}");
+    host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    assert!(rig.texts("in-queue-poison").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_message_that_was_received_too_often_is_poison_without_an_invocation() {
+    let rig = Rig::new().await;
+    rig.account.put("in-queue", "an order").await.unwrap();
+    receive_and_forget(&rig, 2).await;
+    let host = rig.start().await;
+    host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    assert_eq!(rig.texts("in-queue-poison").await, ["an order"]);
+    assert!(host.invocations().is_empty() && rig.requests("orders").is_empty());
+}
+
+#[tokio::test]
+async fn a_failed_message_stays_hidden_for_the_visibility_timeout() {
+    let rig = Rig::new().await;
+    rig.set("host.json", &format!("{QUEUES}/visibilityTimeout"), json!("00:10:00"));
+    rig.script("orders", &[Step::Fail]);
+    rig.account.put("in-queue", "an order").await.unwrap();
+    let (proxy, host) = behind_proxy(&rig, Pace::default()).await;
+    host.wait_for(|all| all.len() == 1, LIMIT).await.unwrap();
+    until("the release", async || proxy.requests().iter().any(is_renewal)).await;
+    let release = proxy.requests().into_iter().find(is_renewal).unwrap();
+    assert!(release.target.contains("visibilitytimeout=600"), "{release:?}");
+    let receive = proxy.requests().into_iter().find(|request| request.kind == Kind::GetMessages).unwrap();
+    assert!(receive.target.contains("visibilitytimeout=600"), "{receive:?}");
+}
+
+#[tokio::test]
+async fn a_message_that_is_no_base64_goes_to_the_poison_queue_unseen() {
+    let rig = Rig::new().await;
+    rig.set("host.json", &format!("{QUEUES}/messageEncoding"), json!("base64"));
+    rig.account.put("in-queue", "{\"id\":1}").await.unwrap();
+    rig.account.put_base64("in-queue", "{\"id\":2}").await.unwrap();
+    let host = rig.start().await;
+    host.wait_for(|all| all.len() == 1, LIMIT).await.unwrap();
+    host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    assert_eq!(rig.texts("in-queue-poison").await, ["{\"id\":1}"]);
+    let calls: Vec<_> = rig.requests("orders").iter().map(|call| call.json()["Data"]["msg"].clone()).collect();
+    assert_eq!(calls, [r#""{\"id\":2}""#]);
+    let line = host.wait_for_line("cannot be decoded. Check the MessageEncoding", LIMIT).await.unwrap();
+    assert_eq!(line.level, Level::Warning);
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_fail_every_delivery_without_reaching_the_handler() {
+    let rig = Rig::new().await;
+    rig.set("host.json", &format!("{QUEUES}/messageEncoding"), json!("base64"));
+    let bytes = STANDARD.encode([0xFF, 0x00, 0xFE]);
+    rig.account.put("in-queue", &bytes).await.unwrap();
+    let host = rig.start().await;
+    host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    until("the poison", async || !rig.texts("in-queue-poison").await.is_empty()).await;
+    assert_eq!(rig.texts("in-queue-poison").await, [bytes]);
+    let failures = host.lines().iter().filter(|line| line.text.contains("Exception binding parameter 'msg'")).count();
+    assert_eq!((failures, rig.requests("orders").len()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_poisoned_message_is_encoded_again() {
+    let rig = Rig::new().await;
+    rig.set("host.json", &format!("{QUEUES}/messageEncoding"), json!("base64"));
+    rig.script("orders", &[Step::Fail]);
+    // .NET reads over white space in base64, and does not write any.
+    rig.account.put("in-queue", "aGVs\nbG8=").await.unwrap();
+    let host = rig.start().await;
+    host.wait_for(|all| all.len() == 2, LIMIT).await.unwrap();
+    host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    assert_eq!(rig.texts("in-queue-poison").await, ["aGVsbG8="]);
+}
+
+#[tokio::test]
+async fn there_is_no_poison_for_the_poisonous() {
+    let rig = Rig::new().await;
+    rig.set("orders/function.json", "/bindings/0/queueName", json!("in-poison"));
+    rig.script("orders", &[Step::Fail]);
+    rig.account.put("in-poison", "an order").await.unwrap();
+    let pace = Pace { message_visibility: Duration::from_secs(1), ..Pace::default() };
+    let (proxy, host) = behind_proxy(&rig, pace).await;
+    host.wait_for(|all| all.len() == 2, LIMIT).await.unwrap();
+    host.stop().await;
+    // It only comes back by itself.
+    until("its return", async || !rig.texts("in-poison").await.is_empty()).await;
+    assert_eq!(rig.texts("in-poison").await, ["an order"]);
+    assert_eq!(rig.requests("orders").len(), 2);
+    assert!(!proxy.kinds().contains(&Kind::PutMessage));
+}
+
+#[tokio::test]
+async fn a_message_in_hand_is_renewed_with_the_receipt_of_the_last_renewal() {
+    let rig = Rig::new().await;
+    rig.script("orders", &[Step::After("open".to_owned())]);
+    rig.account.put("in-queue", "an order").await.unwrap();
+    let pace = Pace { visibility_renewal: Duration::from_millis(50), ..Pace::default() };
+    let (proxy, host) = behind_proxy(&rig, pace).await;
+    let renewals = || proxy.requests().into_iter().filter(is_renewal).collect::<Vec<_>>();
+    until("three renewals", async || renewals().len() >= 3).await;
+    rig.release("open");
+    host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    let invocations = host.invocations();
+    assert!(invocations.len() == 1 && invocations[0].succeeded, "{invocations:?}");
+    let mut receipts: Vec<String> = renewals().iter().map(|renewal| receipt(&renewal.target)).collect();
+    receipts.push(receipt(&proxy.requests().into_iter().find(is_delete).unwrap().target));
+    let count = receipts.len();
+    receipts.sort();
+    receipts.dedup();
+    assert_eq!(receipts.len(), count, "a receipt was used twice");
+    assert!(renewals()[0].target.contains("visibilitytimeout=600"));
+    // What the handler was told is of the first receive, and stale.
+    let told = rig.requests("orders")[0].json()["Metadata"]["PopReceipt"].clone();
+    assert!(told.as_str().unwrap().starts_with('"'), "{told}");
+}
+
+fn receipt(target: &str) -> String {
+    target.split("popreceipt=").nth(1).unwrap().split('&').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_message_whose_visibility_lapses_is_processed_twice_at_once() {
+    let rig = Rig::new().await;
+    // It may come back more than once before this machine gets around to it.
+    rig.set("host.json", &format!("{QUEUES}/maxDequeueCount"), json!(1_000));
+    rig.script("orders", &[Step::After("open".to_owned())]);
+    rig.account.put("in-queue", "an order").await.unwrap();
+    let pace = Pace { message_visibility: Duration::from_secs(1), ..Pace::default() };
+    let host = LocalHost::start(Options { pace, ..rig.options() }).await.unwrap();
+    rig.called("orders", 2).await;
+    assert!(host.invocations().is_empty());
+    rig.release("open");
+    let invocations = host.wait_for(|all| all.len() >= 2, LIMIT).await.unwrap();
+    assert!(invocations.iter().all(|invocation| invocation.succeeded));
+    host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    // The one that had lost it could not delete it, which is no reason to stop.
+    assert_eq!(host.stopped(), None);
+    assert!(rig.texts("in-queue-poison").await.is_empty());
+}
+
+#[tokio::test]
+async fn storage_that_fails_a_delete_stops_the_host() {
+    let rig = Rig::new().await;
+    let (proxy, host) = behind_proxy(&rig, Pace::default()).await;
+    proxy.set_rule(|request| if is_delete(request) { server_error() } else { Fault::Pass });
+    rig.account.put("in-queue", "an order").await.unwrap();
+    assert_eq!(host.wait_until_stopped().await, "unhandled storage error");
+    let line = host.wait_for_line("The host is shutting down. Unhandled exception", LIMIT).await.unwrap();
+    assert!(line.level == Level::Error && line.text.contains("InternalError"), "{line:?}");
+    assert_eq!(rig.account.queue_length("in-queue").await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn storage_that_fails_a_renewal_stops_the_host() {
+    let rig = Rig::new().await;
+    rig.script("orders", &[Step::Hang]);
+    let pace = Pace { visibility_renewal: Duration::from_millis(50), ..Pace::default() };
+    let (proxy, host) = behind_proxy(&rig, pace).await;
+    proxy.set_rule(|request| if is_renewal(request) { server_error() } else { Fault::Pass });
+    rig.account.put("in-queue", "an order").await.unwrap();
+    assert_eq!(host.wait_until_stopped().await, "unhandled storage error");
+}
+
+#[tokio::test]
+async fn a_message_that_is_gone_is_no_reason_to_stop() {
+    let rig = Rig::new().await;
+    rig.script("orders", &[Step::After("open".to_owned()), Step::Succeed]);
+    let host = rig.start().await;
+    rig.account.put("in-queue", "an order").await.unwrap();
+    rig.called("orders", 1).await;
+    rig.account.clear_queue("in-queue").await.unwrap();
+    rig.release("open");
+    host.wait_for(|all| all.len() == 1, LIMIT).await.unwrap();
+    rig.account.put("in-queue", "another order").await.unwrap();
+    host.wait_for(|all| all.len() == 2, LIMIT).await.unwrap();
+    assert_eq!(host.stopped(), None);
+}
+
+#[tokio::test]
+async fn a_crash_between_the_copy_and_the_delete_doubles_the_poison() {
+    let rig = Rig::new().await;
+    rig.script("orders", &[Step::Fail]);
+    rig.account.put("in-queue", "an order").await.unwrap();
+    let (proxy, host) = behind_proxy(&rig, Pace::default()).await;
+    proxy.set_rule(|request| if is_delete(request) { Fault::Hang } else { Fault::Pass });
+    until("the delete", async || proxy.requests().iter().any(is_delete)).await;
+    // The copy is first.
+    assert_eq!(rig.texts("in-queue-poison").await, ["an order"]);
+    drop(host);
+    reveal(&rig).await;
+    let host = rig.start().await;
+    host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    assert_eq!(rig.texts("in-queue-poison").await, ["an order", "an order"]);
+    assert!(host.invocations().is_empty());
+}
+
+#[tokio::test]
+async fn a_killed_host_leaves_its_messages_as_they_are() {
+    let rig = Rig::new().await;
+    rig.script("orders", &[Step::Hang, Step::Succeed]);
+    rig.account.put("in-queue", "an order").await.unwrap();
+    let (proxy, host) = behind_proxy(&rig, Pace::default()).await;
+    rig.called("orders", 1).await;
+    drop(host);
+    reveal(&rig).await;
+    let host = rig.start().await;
+    let invocations = host.wait_for(|all| all.len() == 1, LIMIT).await.unwrap();
+    assert!(invocations[0].succeeded && invocations[0].dequeue_count == Some(2), "{invocations:?}");
+    host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    assert!(!proxy.requests().iter().any(|request| is_delete(request) || is_renewal(request)));
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_what_is_running_and_takes_nothing_new() {
+    let rig = Rig::new().await;
+    rig.set("host.json", &format!("{QUEUES}/batchSize"), json!(1));
+    rig.set("host.json", &format!("{QUEUES}/newBatchThreshold"), json!(0));
+    rig.script("orders", &[Step::After("open".to_owned())]);
+    for text in ["first", "second"] {
+        rig.account.put("in-queue", text).await.unwrap();
+    }
+    let host = rig.start().await;
+    rig.called("orders", 1).await;
+    let mut stop = pin!(host.stop());
+    // Some time for a stop that does not wait to show itself.
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut stop).await.is_err());
+    rig.release("open");
+    stop.await;
+    assert_eq!((rig.texts("in-queue").await, rig.requests("orders").len()), (vec!["second".to_owned()], 1));
+    assert_eq!(rig.account.queue_length("in-queue").await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_is_fetched_when_few_enough_are_in_hand() {
+    let rig = Rig::new().await;
+    rig.set("host.json", &format!("{QUEUES}/batchSize"), json!(2));
+    rig.set("host.json", &format!("{QUEUES}/newBatchThreshold"), json!(1));
+    rig.script("orders", &["a", "b", "c", "d"].map(|gate| Step::After(gate.to_owned())));
+    for text in ["1", "2", "3", "4"] {
+        rig.account.put("in-queue", text).await.unwrap();
+    }
+    let (proxy, host) = behind_proxy(&rig, Pace::default()).await;
+    rig.called("orders", 2).await;
+    let receives =
+        || proxy.requests().into_iter().filter(|request| request.kind == Kind::GetMessages).collect::<Vec<_>>();
+    assert!(receives()[0].target.contains("numofmessages=2"));
+    // Two in hand are more than the threshold: nothing is fetched, however often one would have looked by now.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(receives().len(), 1);
+    rig.release("a");
+    rig.called("orders", 4).await;
+    for gate in ["b", "c", "d"] {
+        rig.release(gate);
+    }
+    host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    assert_eq!(host.invocations().len(), 4);
+}
+
+#[tokio::test]
+async fn an_empty_queue_is_looked_at_less_and_less_often_until_the_host_itself_writes_a_message() {
+    let rig = Rig::new().await;
+    rig.set("host.json", &format!("{QUEUES}/maxPollingInterval"), json!("00:10:00"));
+    rig.set("orders/function.json", "/bindings/1/queueName", json!("in-queue"));
+    let start = Instant::now();
+    let (proxy, host) = behind_proxy(&rig, Pace::default()).await;
+    // The queue is missing, which counts as empty; the trigger does not create it.
+    until("five looks", async || proxy.kinds().len() >= 5).await;
+    // At least 0.18 + 0.26 + 0.42 + 0.74 seconds apart.
+    assert!(start.elapsed() >= Duration::from_millis(1_600), "{:?}", start.elapsed());
+    assert!(proxy.kinds().iter().all(|kind| *kind == Kind::GetMessages));
+    rig.script("orders", &[Step::Answer(succeed(r#"{"Outputs":{"out":"from-within"}}"#)), Step::Succeed]);
+    host.deliver("orders", "x").await.unwrap();
+    host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    assert_eq!(rig.requests("orders")[1].json()["Data"]["msg"], "\"from-within\"");
+}
+
+#[tokio::test]
+async fn one_message_can_be_delivered_twice_at_the_same_instant() {
+    let rig = Rig::new().await;
+    rig.script("orders", &[Step::After("open".to_owned())]);
+    let host = rig.start().await;
+    let (invocations, ()) = tokio::join!(host.deliver_twice("orders", "an order"), async {
+        rig.called("orders", 2).await;
+        rig.release("open");
+    });
+    let [first, second] = invocations.unwrap();
+    assert!(first.succeeded && second.succeeded && first.id != second.id);
+    assert_eq!((first.dequeue_count, second.dequeue_count), (Some(1), Some(2)));
+    let ids = rig.requests("orders").into_iter().map(|request| request.json()["Metadata"]["Id"].clone());
+    let ids: Vec<_> = ids.collect();
+    assert_eq!(ids[0], ids[1]);
+}
