@@ -97,6 +97,16 @@ impl Account {
         send(&format!("break the lease of blob {container}/{name}"), request).await.map(drop)
     }
 
+    /// Whether somebody has a lease on a blob.
+    #[expect(clippy::missing_errors_doc, reason = "see `acquire_lease`")]
+    pub async fn is_leased(&self, container: &str, name: &str) -> Result<bool, StorageError> {
+        let request = self.request(Method::HEAD, Service::Blob, &format!("{container}/{name}"));
+        match send(&format!("look at blob {container}/{name}"), request).await {
+            Err(error) if error.status() == Some(404) => Ok(false),
+            other => Ok(other?.headers().get("x-ms-lease-state").is_some_and(|state| state == "leased")),
+        }
+    }
+
     /// <https://learn.microsoft.com/rest/api/storageservices/lease-blob>
     fn lease(&self, container: &str, name: &str, action: &str) -> RequestBuilder {
         let request = self.request(Method::PUT, Service::Blob, &format!("{container}/{name}"));

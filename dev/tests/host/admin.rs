@@ -1,7 +1,5 @@
 //! The host's own endpoints.
 
-use std::time::Duration;
-
 use dev::{LocalHost, Options};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -100,15 +98,15 @@ async fn a_health_check_asks_the_handler_and_a_ping_does_not() {
 async fn a_drained_host_finishes_what_it_has_and_takes_nothing_new() {
     let rig = Rig::new().await;
     rig.script("orders", &[Step::After("open".to_owned())]);
-    rig.set("host.json", "/extensions/queues/newBatchThreshold", json!(32));
+    // With one message in hand the listener does not look for another one.
+    rig.set("host.json", "/extensions/queues/batchSize", json!(1));
+    rig.set("host.json", "/extensions/queues/newBatchThreshold", json!(0));
     let admin = Admin::new(&rig).await;
     assert_eq!(admin.drain_status().await, json!({ "state": "Disabled", "outstandingInvocations": 0 }));
     rig.account.put("in-queue", "first").await.unwrap();
     rig.called("orders", 1).await;
     assert_eq!(admin.send(Method::POST, "host/drain", "").await.0, 202);
     assert_eq!(admin.drain_status().await, json!({ "state": "InProgress", "outstandingInvocations": 1 }));
-    // A receive may have been on its way.
-    tokio::time::sleep(Duration::from_millis(300)).await;
     rig.account.put("in-queue", "second").await.unwrap();
     rig.release("open");
     until("the end", async || admin.drain_status().await["state"] == "Completed").await;

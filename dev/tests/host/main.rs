@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy's leave for tests does not reach the functions beside them")]
 
 mod admin;
+mod command;
 mod handler;
 mod outputs;
 mod process;
@@ -12,4 +13,5 @@ mod queue;
 mod request;
 mod response;
 mod rig;
+mod storage;
 mod timer;
