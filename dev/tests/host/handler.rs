@@ -4,9 +4,7 @@
 //! look at the bytes. On plain sockets, because nothing between it and the host may be polite.
 
 use std::{
-    collections::BTreeMap,
     env, fs,
-    fs::OpenOptions,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::process::parent_id,
@@ -19,10 +17,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
+use crate::recording::{REQUESTS, Request, STARTS, Start, record, recorded};
+
 /// The path of this module's test, as the test harness knows it.
 pub(crate) const TEST: &str = "handler::run";
-pub(crate) const REQUESTS: &str = "requests.jsonl";
-pub(crate) const STARTS: &str = "starts.jsonl";
 pub(crate) const STARTUP: &str = "startup.json";
 /// Written when a polite signal arrives.
 pub(crate) const SIGNALLED: &str = "signalled";
@@ -67,50 +65,6 @@ pub(crate) enum Step {
     After(String),
     /// Failure as soon as there is a file of this name.
     FailAfter(String),
-}
-
-/// A request as it came.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Request {
-    /// The request line and the headers.
-    pub(crate) head: String,
-    pub(crate) body: String,
-}
-
-/// One life of the handler.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Start {
-    pub(crate) process: u32,
-    pub(crate) folder: String,
-    pub(crate) environment: BTreeMap<String, String>,
-}
-
-impl Request {
-    /// `POST`
-    pub(crate) fn method(&self) -> &str {
-        self.head.split(' ').next().unwrap_or_default()
-    }
-
-    /// `/orders`
-    pub(crate) fn path(&self) -> &str {
-        self.head.split(' ').nth(1).unwrap_or_default()
-    }
-
-    /// The headers, sorted.
-    pub(crate) fn headers(&self) -> Vec<(String, String)> {
-        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
-        let mut headers: Vec<_> = lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        headers.sort();
-        headers
-    }
-
-    pub(crate) fn header(&self, wanted: &str) -> Option<String> {
-        self.headers().into_iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
-    }
-
-    pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.body).unwrap()
-    }
 }
 
 /// Not a test: see the module.
@@ -185,7 +139,8 @@ fn answer(stream: &TcpStream, startup: &Startup) -> bool {
         }
         ("/", Startup::Probe(bytes)) => {
             record(REQUESTS, &request);
-            write(stream, bytes) && false
+            write(stream, bytes);
+            false
         }
         ("/", _) => {
             record(REQUESTS, &request);
@@ -200,7 +155,10 @@ fn invoke(mut stream: &TcpStream, request: &Request) -> bool {
         Step::Succeed => write(stream, &succeed("{}")),
         Step::Fail => write(stream, &fail()),
         Step::Answer(bytes) => write(stream, &bytes),
-        Step::BreakOff(bytes) => write(stream, &bytes) && false,
+        Step::BreakOff(bytes) => {
+            write(stream, &bytes);
+            false
+        }
         Step::Exit(last_words, code) => {
             eprintln!("{last_words}");
             exit(code)
@@ -262,22 +220,6 @@ fn wait_for(file: &str) {
 
 fn read<T: Default + for<'a> Deserialize<'a>>(file: &str) -> T {
     fs::read_to_string(file).map_or_else(|_| T::default(), |text| serde_json::from_str(&text).unwrap())
-}
-
-/// Appends a line in one write.
-fn record(file: &str, entry: &impl Serialize) {
-    let line = serde_json::to_string(entry).unwrap() + "\n";
-    let mut file = OpenOptions::new().append(true).create(true).open(file).unwrap();
-    file.write_all(line.as_bytes()).unwrap();
-}
-
-/// What was recorded; of a line that is being written, nothing.
-pub(crate) fn recorded<T: for<'a> Deserialize<'a>>(file: &str) -> Vec<T> {
-    let text = fs::read_to_string(file).unwrap_or_default();
-    text.split_inclusive('\n')
-        .filter(|line| line.ends_with('\n'))
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
 }
 
 fn read_sized(reader: &mut impl Read, head: &str) -> String {

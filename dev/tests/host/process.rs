@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::{
     handler::{self, Startup, Step},
+    recording::{STARTS, Start, recorded},
     rig::{LIMIT, Rig},
 };
 
@@ -30,7 +31,7 @@ async fn the_handler_gets_the_environment_the_settings_and_five_variables() {
     let host = LocalHost::start(options).await.unwrap();
     host.ready().await.unwrap();
     // Its working directory is not where the other tests look.
-    let starts = handler::recorded::<handler::Start>(rig.path().join("orders").join(handler::STARTS).to_str().unwrap());
+    let starts = recorded::<Start>(rig.path().join("orders").join(STARTS).to_str().unwrap());
     let root = rig.path().canonicalize().unwrap();
     assert_eq!(PathBuf::from(&starts[0].folder).canonicalize().unwrap(), root.join("orders"));
     let environment = &starts[0].environment;

@@ -6,7 +6,8 @@ use dev::{Framing, LocalHost, Options};
 use serde_json::{Value, json};
 
 use crate::{
-    handler::{Request, Step},
+    handler::Step,
+    recording::Request,
     rig::{LIMIT, Rig},
 };
 

@@ -6,7 +6,10 @@ use dev::{Account, LocalHost, Options, azurite};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::handler::{self, Request, Start, Startup, Step};
+use crate::{
+    handler::{self, Startup, Step},
+    recording::{REQUESTS, Request, STARTS, Start, recorded},
+};
 
 /// Longer than anything takes on a busy machine; a test that passes never waits for it.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -88,8 +91,8 @@ impl Rig {
     /// The requests to a function so far; an empty name means the probes.
     pub(crate) fn requests(&self, function: &str) -> Vec<Request> {
         let path = format!("/{function}");
-        let file = self.path().join(handler::REQUESTS);
-        let mut requests = handler::recorded::<Request>(file.to_str().unwrap());
+        let file = self.path().join(REQUESTS);
+        let mut requests = recorded::<Request>(file.to_str().unwrap());
         requests.retain(|request| request.path() == path);
         requests
     }
@@ -110,7 +113,7 @@ impl Rig {
 
     /// The lives of the handler so far.
     pub(crate) fn starts(&self) -> Vec<Start> {
-        handler::recorded(self.path().join(handler::STARTS).to_str().unwrap())
+        recorded(self.path().join(STARTS).to_str().unwrap())
     }
 
     pub(crate) fn options(&self) -> Options {
