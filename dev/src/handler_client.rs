@@ -63,7 +63,7 @@ impl Prober {
     pub(crate) fn new(port: u16, limit: Duration) -> Self {
         // A connection kept from one life of the handler would be broken in the next.
         let mut builder = Client::builder(TokioExecutor::new());
-        let client = builder.http1_title_case_headers(true).pool_max_idle_per_host(0).build_http();
+        let client = builder.http1_title_case_headers(true).pool_max_idle_per_host(0).build(connector());
         Self { client, port, limit }
     }
 
@@ -93,7 +93,7 @@ impl HandlerClient {
             .http1_title_case_headers(true)
             .pool_idle_timeout(IDLE_LIMIT)
             .pool_timer(TokioTimer::new())
-            .build_http();
+            .build(connector());
         Self { client, port, framing, traced }
     }
 
@@ -139,6 +139,13 @@ impl HandlerClient {
             }
         })
     }
+}
+
+/// As .NET has it: what is written is sent.
+fn connector() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector
 }
 
 /// Where to ask instead, if the handler says so.

@@ -86,6 +86,7 @@ pub(crate) struct Invoker {
     encoding: MessageEncoding,
     accounts: BTreeMap<String, Account>,
     running: AtomicUsize,
+    answers_to_lose: AtomicUsize,
     finished: Mutex<Vec<Invocation>>,
     changed: watch::Sender<usize>,
 }
@@ -112,6 +113,7 @@ impl Invoker {
             encoding: app.host.queues.message_encoding,
             accounts,
             running: AtomicUsize::new(0),
+            answers_to_lose: AtomicUsize::new(0),
             finished: Mutex::default(),
             changed: watch::Sender::new(0),
         })
@@ -124,6 +126,11 @@ impl Invoker {
     /// How many invocations are running.
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::SeqCst)
+    }
+
+    /// Treats the next so many answers of the handler as if the connection had broken before them.
+    pub(crate) fn lose_answers(&self, count: usize) {
+        self.answers_to_lose.store(count, Ordering::SeqCst);
     }
 
     pub(crate) fn finished(&self) -> MutexGuard<'_, Vec<Invocation>> {
@@ -200,11 +207,11 @@ impl Invoker {
     }
 
     async fn call(&self, call: &Call<'_>, slot: &mut Answer) -> Result<Reply, String> {
-        *slot = self
-            .client
-            .post(call)
-            .await
-            .map_err(|error| format!("System.Net.Http: An error occurred while sending the request. {error}"))?;
+        let answer = self.client.post(call).await.map_err(|error| broken(&error.to_string()))?;
+        if self.answers_to_lose.try_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok() {
+            return Err(broken("The response ended prematurely."));
+        }
+        *slot = answer;
         match judge(slot) {
             Verdict::Failure(failure) => Err(format!("System.Net.Http: {failure}")),
             // Nothing completes the invocation; only the timeout around this ends it.
@@ -256,6 +263,10 @@ impl Invoker {
         self.message_written.send_replace(());
         Ok(())
     }
+}
+
+fn broken(cause: &str) -> String {
+    format!("System.Net.Http: An error occurred while sending the request. {cause}")
 }
 
 /// The return value as it was sent; the host's own reading of it rewrites times and numbers.

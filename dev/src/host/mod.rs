@@ -224,6 +224,11 @@ impl LocalHost {
         self.core.invoker.worker.kill()
     }
 
+    /// Loses the next so many answers of the handler on their way to the host.
+    pub fn lose_answers(&self, count: usize) {
+        self.core.invoker.lose_answers(count);
+    }
+
     /// Why the host stopped by itself, if it did.
     pub fn stopped(&self) -> Option<String> {
         match &*self.core.invoker.worker.state().borrow() {

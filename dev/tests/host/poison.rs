@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     handler::Step,
-    queue::{QUEUES, behind_proxy, is_delete, reveal},
+    queue::{QUEUES, behind_proxy, is_delete, is_renewal, reveal},
     rig::{LIMIT, Rig, until},
 };
 
@@ -26,9 +26,11 @@ async fn a_message_that_fails_as_often_as_allowed_is_poison() {
     rig.script("orders", &[Step::Fail]);
     rig.account.put("in-queue", "an order").await.unwrap();
     let id = rig.account.peek("in-queue").await.unwrap()[0].id.clone();
-    let host = rig.start().await;
+    let (proxy, host) = behind_proxy(&rig, Pace::default()).await;
     host.wait_for(|all| all.len() == 2, LIMIT).await.unwrap();
     host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    // Released after the first failure only.
+    assert_eq!(proxy.requests().iter().filter(|request| is_renewal(request)).count(), 1);
     let counts: Vec<_> = host.invocations().iter().map(|one| one.dequeue_count).collect();
     assert_eq!(counts, [Some(1), Some(2)]);
     let poison = rig.account.peek("in-queue-poison").await.unwrap();

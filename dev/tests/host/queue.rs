@@ -25,7 +25,7 @@ pub(crate) fn is_delete(request: &Request) -> bool {
     request.method == "DELETE" && request.target.contains("/in-queue/messages/")
 }
 
-fn is_renewal(request: &Request) -> bool {
+pub(crate) fn is_renewal(request: &Request) -> bool {
     request.method == "PUT" && request.target.contains("/in-queue/messages/")
 }
 
@@ -154,6 +154,8 @@ async fn storage_that_fails_a_renewal_stops_the_host() {
     proxy.set_rule(|request| if is_renewal(request) { server_error() } else { Fault::Pass });
     rig.account.put("in-queue", "an order").await.unwrap();
     assert_eq!(host.wait_until_stopped().await, "unhandled storage error");
+    // At once, and not when the invocation has ended.
+    assert!(!host.lines().iter().any(|line| line.text.contains("Timeout value of")));
 }
 
 #[tokio::test]
@@ -208,6 +210,21 @@ async fn a_stop_waits_for_what_is_running_and_takes_nothing_new() {
 }
 
 #[tokio::test]
+async fn a_stop_does_not_wait_for_ever() {
+    let rig = Rig::new().await;
+    rig.script("orders", &[Step::Hang]);
+    let host = rig.start().await;
+    rig.account.put("in-queue", "an order").await.unwrap();
+    rig.called("orders", 1).await;
+    let start = Instant::now();
+    host.stop().await;
+    assert!(start.elapsed() >= Duration::from_secs(10), "{:?}", start.elapsed());
+    // It is left as it is, to come back by itself.
+    assert_eq!(rig.account.queue_length("in-queue").await.unwrap(), 1);
+    assert!(rig.texts("in-queue").await.is_empty());
+}
+
+#[tokio::test]
 async fn a_batch_is_fetched_when_few_enough_are_in_hand() {
     let rig = Rig::new().await;
     rig.set("host.json", &format!("{QUEUES}/batchSize"), json!(2));
@@ -245,10 +262,28 @@ async fn an_empty_queue_is_looked_at_less_and_less_often_until_the_host_itself_w
     // At least 0.18 + 0.26 + 0.42 + 0.74 seconds apart.
     assert!(start.elapsed() >= Duration::from_millis(1_600), "{:?}", start.elapsed());
     assert!(proxy.kinds().iter().all(|kind| *kind == Kind::GetMessages));
+    // After so many looks the pause is longer than this test would wait.
+    for looks in 6..=14 {
+        host.poll_now();
+        until("another look", async || proxy.kinds().len() >= looks).await;
+    }
     rig.script("orders", &[Step::Answer(succeed(r#"{"Outputs":{"out":"from-within"}}"#)), Step::Succeed]);
     host.deliver("orders", "x").await.unwrap();
     host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
     assert_eq!(rig.requests("orders")[1].json()["Data"]["msg"], "\"from-within\"");
+}
+
+#[tokio::test]
+async fn an_answer_can_be_lost_on_its_way() {
+    let rig = Rig::new().await;
+    let host = rig.start().await;
+    host.lose_answers(1);
+    rig.account.put("in-queue", "an order").await.unwrap();
+    let invocations = host.wait_for(|all| all.len() == 2, LIMIT).await.unwrap();
+    host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    let outcomes: Vec<_> = invocations.iter().map(|one| (one.succeeded, one.status, one.dequeue_count)).collect();
+    assert_eq!(outcomes, [(false, None, Some(1)), (true, Some(200), Some(2))]);
+    assert_eq!(rig.requests("orders").len(), 2);
 }
 
 #[tokio::test]

@@ -123,7 +123,7 @@ async fn a_tick_retries_under_one_id_and_is_remembered_after_the_last_attempt() 
     rig.set_status(LONG_AGO[0], "2020-06-01T01:00:00+00:00").await;
     rig.script("clock", &[Step::Fail, Step::Fail, Step::FailAfter("open".to_owned())]);
     let host = rig.start().await;
-    is_listening(&rig).await;
+    until("the new status", async || rig.status().await["Next"] != "2020-06-01T01:00:00+00:00").await;
     let (_, before) = tokio::join!(host.fire_timer("clock"), async {
         rig.called("clock", 3).await;
         let before = rig.status().await;
