@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     handler::{self, Startup, Step},
     recording::{STARTS, Start, recorded},
-    rig::{LIMIT, Rig},
+    rig::{LIMIT, Rig, stopped},
 };
 
 const TOO_MANY_ERRORS: &str = "Exceeded http worker restart retry count. Shutting down Functions Host";
@@ -88,7 +88,7 @@ async fn a_handler_that_never_listens_stops_the_host_after_three_starts() {
     rig.startup(&Startup::Deaf);
     rig.set("host.json", "/customHandler/initializationTimeout", json!("00:00:00.25"));
     let host = LocalHost::start(rig.options()).await.unwrap();
-    assert_eq!(host.wait_until_stopped().await, TOO_MANY_ERRORS);
+    assert_eq!(stopped(&host).await, TOO_MANY_ERRORS);
     let timeouts = host.lines().iter().filter(|line| line.text == "Initializing HttpWorker timed out.").count();
     assert_eq!(timeouts, 3);
     assert!(!host.lines().iter().any(|line| line.text.contains("started and initialized")));
@@ -101,7 +101,7 @@ async fn an_exit_with_0_before_the_first_answer_is_found_out_by_the_timeout() {
     rig.startup(&Startup::Exit(0));
     rig.set("host.json", "/customHandler/initializationTimeout", json!("00:00:00.25"));
     let host = LocalHost::start(rig.options()).await.unwrap();
-    assert_eq!(host.wait_until_stopped().await, TOO_MANY_ERRORS);
+    assert_eq!(stopped(&host).await, TOO_MANY_ERRORS);
     assert!(!host.lines().iter().any(|line| line.text.contains("exited with code")));
 }
 
@@ -113,10 +113,10 @@ async fn a_missing_executable_is_tried_once_and_the_host_stops_when_invocations_
     let host = LocalHost::start(rig.options()).await.unwrap();
     host.wait_for_line("Failed to start Worker Channel. Process fileName: nothing-of-this-name", LIMIT).await.unwrap();
     assert_eq!(host.stopped(), None);
-    let invocation = host.deliver("orders", "x").await.unwrap();
+    let invocation = tokio::time::timeout(LIMIT, host.deliver("orders", "x")).await.unwrap().unwrap();
     let expected = "Final functionDispatcher state: Initializing. Initialization timed out and host is shutting down";
     assert_eq!(invocation.failure.as_deref(), Some(expected));
-    assert_eq!(host.wait_until_stopped().await, "Initialization timed out and host is shutting down");
+    assert_eq!(stopped(&host).await, "Initialization timed out and host is shutting down");
     assert_eq!(host.lines().iter().filter(|line| line.text.contains("Failed to start")).count(), 1);
 }
 

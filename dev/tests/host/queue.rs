@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 
 use crate::{
     handler::{Step, succeed},
-    rig::{LIMIT, Rig, until},
+    rig::{LIMIT, Rig, stopped, until},
 };
 
 pub(crate) const QUEUES: &str = "/extensions/queues";
@@ -139,7 +139,7 @@ async fn storage_that_fails_a_delete_stops_the_host() {
     let (proxy, host) = behind_proxy(&rig, Pace::default()).await;
     proxy.set_rule(|request| if is_delete(request) { server_error() } else { Fault::Pass });
     rig.account.put("in-queue", "an order").await.unwrap();
-    assert_eq!(host.wait_until_stopped().await, "unhandled storage error");
+    assert_eq!(stopped(&host).await, "unhandled storage error");
     let line = host.wait_for_line("The host is shutting down. Unhandled exception", LIMIT).await.unwrap();
     assert!(line.level == Level::Error && line.text.contains("InternalError"), "{line:?}");
     assert_eq!(rig.account.queue_length("in-queue").await.unwrap(), 1);
@@ -153,7 +153,7 @@ async fn storage_that_fails_a_renewal_stops_the_host() {
     let (proxy, host) = behind_proxy(&rig, pace).await;
     proxy.set_rule(|request| if is_renewal(request) { server_error() } else { Fault::Pass });
     rig.account.put("in-queue", "an order").await.unwrap();
-    assert_eq!(host.wait_until_stopped().await, "unhandled storage error");
+    assert_eq!(stopped(&host).await, "unhandled storage error");
     // At once, and not when the invocation has ended.
     assert!(!host.lines().iter().any(|line| line.text.contains("Timeout value of")));
 }

@@ -153,6 +153,11 @@ impl Rig {
     }
 }
 
+/// Waits until the host stops by itself, and returns why.
+pub(crate) async fn stopped(host: &LocalHost) -> String {
+    tokio::time::timeout(LIMIT, host.wait_until_stopped()).await.unwrap()
+}
+
 /// Waits until something is so.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
     let holds = async {
