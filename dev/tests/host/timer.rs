@@ -202,3 +202,18 @@ async fn a_killed_host_keeps_its_lock_until_that_expires() {
     let second = LocalHost::start(Options { pace, ..rig.options() }).await.unwrap();
     second.wait_for(|all| all.len() == 1, LIMIT).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_host_that_loses_its_lock_says_so_and_wants_it_back() {
+    let rig = Rig::new().await;
+    rig.set("clock/function.json", "/bindings/0/runOnStartup", json!(true));
+    let pace = Pace { lock_retry: Duration::from_millis(50), ..Pace::default() };
+    let host = LocalHost::start(Options { pace, ..rig.options() }).await.unwrap();
+    host.wait_for(|all| all.len() == 1, LIMIT).await.unwrap();
+    rig.account.break_lease(HOSTS, LISTENER_LOCK).await.unwrap();
+    let other = rig.account.acquire_lease(HOSTS, LISTENER_LOCK, Duration::from_secs(60)).await.unwrap().unwrap();
+    host.wait_for_line(&format!("Lock '{LISTENER_LOCK}' is lost"), LIMIT).await.unwrap();
+    assert_eq!(host.invocations().len(), 1);
+    rig.account.release_lease(HOSTS, LISTENER_LOCK, &other).await.unwrap();
+    host.wait_for(|all| all.len() == 2, LIMIT).await.unwrap();
+}
