@@ -1,7 +1,7 @@
 //! The HTTP side of an invocation, header by header as the host sends it.
 //!
-//! One client for all, as in the host: connections are kept and reused. On hyper, because a client for applications adds
-//! headers of its own. Names come in title case, of which `X-Azure-Functions-InvocationId` is one that .NET spells
+//! One client for all, as in the host: connections are kept and reused. On hyper, because a client for applications
+//! adds headers of its own. Names come in title case, of which `X-Azure-Functions-InvocationId` is one that .NET spells
 //! differently. `DefaultHttpWorkerService` in
 //! <https://github.com/Azure/azure-functions-host/blob/dev/src/WebJobs.Script/Workers/Http/DefaultHttpWorkerService.cs>
 

@@ -1,8 +1,9 @@
 //! A lock among all hosts of one app: a lease on a blob.
 //!
 //! Of any number of hosts, one holds the lock of a timer and ticks it; the others look from time to time whether they
-//! can take over. A host that stops gives the lock back, one that is killed leaves it to expire. `SingletonListener` and
-//! `SingletonManager` in <https://github.com/Azure/azure-webjobs-sdk/tree/dev/src/Microsoft.Azure.WebJobs.Host/Singleton>
+//! can take over. A host that stops gives the lock back, one that is killed leaves it to expire. `SingletonListener`
+//! and `SingletonManager` in
+//! <https://github.com/Azure/azure-webjobs-sdk/tree/dev/src/Microsoft.Azure.WebJobs.Host/Singleton>
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,8 +32,8 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Does the work while the lock is held, and again each time it is gained, until told to stop. The token that the work
-    /// gets is cancelled when it has to end.
+    /// Does the work while the lock is held, and again each time it is gained, until told to stop. The token that the
+    /// work gets is cancelled when it has to end.
     pub(crate) async fn while_held<W>(&self, stop: &CancellationToken, work: impl Fn(CancellationToken) -> W)
     where
         W: Future<Output = ()>,

@@ -1,7 +1,7 @@
 //! `messageEncoding` of `host.json`: how the bytes of a message lie on its queue.
 //!
-//! The host encodes what it writes and decodes what it receives, and it can fail at that: text that is no base64 goes to
-//! the poison queue unseen, and bytes that are no UTF-8 fail every delivery.
+//! The host encodes what it writes and decodes what it receives, and it can fail at that: text that is no base64 goes
+//! to the poison queue unseen, and bytes that are no UTF-8 fail every delivery.
 //! <https://learn.microsoft.com/azure/azure-functions/functions-bindings-storage-queue#host-json>
 
 use base64::{

@@ -34,7 +34,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// What to run, and where.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The folder of another app, whose handler is built already; with local.settings.json and always on the local host.
+    /// The folder of another app, whose handler is built already; with local.settings.json and always on the local
+    /// host.
     #[arg(long)]
     app: Option<PathBuf>,
     /// Uses ports that are free, and a storage in memory; always on the local host.

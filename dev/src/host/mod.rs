@@ -51,8 +51,8 @@ pub struct Options {
     pub pace: Pace,
 }
 
-/// A running host. To drop it is to kill it, and the handler with it: messages stay as they are, locks expire, nothing is
-/// written any more. [`Self::stop`] is the orderly end.
+/// A running host. To drop it is to kill it, and the handler with it: messages stay as they are, locks expire, nothing
+/// is written any more. [`Self::stop`] is the orderly end.
 pub struct LocalHost {
     core: Arc<Core>,
     admin_port: Option<u16>,

@@ -1,8 +1,8 @@
 //! Reads JSON as leniently as Newtonsoft's `JsonTextReader`, with the surprises that follow from it.
 //!
-//! Single quotes, names without quotes, comments, a comma before the closing bracket, raw control characters, hexadecimal
-//! and octal numbers, `NaN` and `Infinity` are all accepted, so a message that a strict parser rejects still spreads its
-//! fields over the metadata.
+//! Single quotes, names without quotes, comments, a comma before the closing bracket, raw control characters,
+//! hexadecimal and octal numbers, `NaN` and `Infinity` are all accepted, so a message that a strict parser rejects
+//! still spreads its fields over the metadata.
 //! <https://github.com/JamesNK/Newtonsoft.Json/blob/master/Src/Newtonsoft.Json/JsonTextReader.cs>
 //!
 //! Not imitated: `undefined`, which a missing value between two commas is too, and `new Date(…)`; both are errors here.

@@ -45,8 +45,8 @@ pub(crate) struct QueueListener {
 }
 
 impl QueueListener {
-    /// Listens until told not to, and returns when everything received is dealt with. Dropped, it lets go of its messages
-    /// as they are, like a host that is killed.
+    /// Listens until told not to, and returns when everything received is dealt with. Dropped, it lets go of its
+    /// messages as they are, like a host that is killed.
     pub(crate) async fn run(self) {
         let listener = Arc::new(self);
         let mut messages = JoinSet::new();
