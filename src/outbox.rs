@@ -82,8 +82,8 @@ pub async fn publish(ledger: &Ledger, queue: &Queue, pending: &[Pending], attemp
 pub struct Relayed {
     /// Events published.
     pub events: usize,
-    /// Buckets in which something may be left.
-    pub unfinished: usize,
+    /// The buckets in which something may be left.
+    pub unfinished: Vec<u8>,
     /// Why, in one of them.
     pub cause: Option<ledger::Error>,
 }
@@ -93,13 +93,13 @@ pub struct Relayed {
 pub async fn relay(ledger: &Ledger, queue: &Queue, attempt: &Attempt, stop: Instant) -> Relayed {
     let first = bucket_of_the_tick(attempt.now);
     let buckets = (0..BUCKETS).map(|step| (first + step) % BUCKETS);
-    let relays = buckets.map(|bucket| relay_bucket(ledger, queue, bucket, (attempt, stop)));
+    let relays = buckets.map(async |bucket| (bucket, relay_bucket(ledger, queue, bucket, (attempt, stop)).await));
     let mut relayed = Relayed::default();
     let mut results = stream::iter(relays).buffer_unordered(BUCKETS_AT_ONCE);
-    while let Some((events, result)) = results.next().await {
+    while let Some((bucket, (events, result))) = results.next().await {
         relayed.events += events;
         if let Err(error) = result {
-            relayed.unfinished += 1;
+            relayed.unfinished.push(bucket);
             relayed.cause = Some(error);
         }
     }

@@ -8,7 +8,7 @@
 
 use crate::{
     attempt::Attempt,
-    idempotency::{Ledger, ledger},
+    idempotency::{Ledger, key::bucket_of_the_tick, ledger},
     outbox,
     storage::Queue,
 };
@@ -40,8 +40,10 @@ pub async fn run(ledger: &Ledger, events: &Queue, tick: &TimerTick, attempt: &At
     // A third of the time for each of the two, so that both end well before the host would end them.
     let third = attempt.deadline.saturating_duration_since(Instant::now()) / 3;
     let relayed = outbox::relay(ledger, events, attempt, Instant::now() + third).await;
-    let (purged, purge) = ledger.purge(attempt, Instant::now() + third).await;
-    let (published, unfinished) = (relayed.events, relayed.unfinished);
+    // A record outlives its events: without it, the next copy of the order would be refused for the event that is left.
+    let keeps_records = relayed.unfinished.contains(&bucket_of_the_tick(attempt.now));
+    let (purged, purge) = if keeps_records { (0, Ok(())) } else { ledger.purge(attempt, Instant::now() + third).await };
+    let (published, unfinished) = (relayed.events, relayed.unfinished.len());
     info!("Relayed {published} events, purged {purged} expired records, {unfinished} buckets unfinished.");
     relayed.cause.map_or(Ok(()), Err).and(purge)
 }

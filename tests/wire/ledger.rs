@@ -7,6 +7,7 @@ use crate::{
 use futures::StreamExt;
 use handler::{
     attempt::Attempt,
+    functions::scheduled_with_retry,
     idempotency::{
         Fingerprint, Key, Ledger, Operation, Outcome,
         key::bucket_of_the_tick,
@@ -460,8 +461,20 @@ async fn a_relay_ends_when_its_time_is_up_and_says_that_more_is_left() {
     let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
     let queue = Queue::new(&account, "order-events", script.clone());
     let relayed = relay(&ledger(&script), &queue, &attempt(), Instant::now()).await;
-    assert_eq!((relayed.events, relayed.unfinished, script.kinds().len()), (0, 64, 0));
+    assert_eq!((relayed.events, relayed.unfinished.len(), script.kinds().len()), (0, 64, 0));
     assert!(matches!(relayed.cause, Some(Error::OutOfTime)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_are_kept_while_events_of_their_bucket_may_be_left() {
+    for (first, queries) in [(throttled(), 64), (page(&[]), 65)] {
+        let script = Script::new(std::iter::once(first).chain((0..64).map(|_| page(&[]))));
+        let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
+        let queue = Queue::new(&account, "order-events", script.clone());
+        let tick = scheduled_with_retry::TimerTick { past_due: false, retry_count: 0, max_retry_count: 3 };
+        let result = scheduled_with_retry::run(&ledger(&script), &queue, &tick, &attempt()).await;
+        assert_eq!((script.kinds().len(), result.is_ok()), (queries, queries == 65));
+    }
 }
 
 fn percent_decoded(url: &str) -> String {
