@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails may panic")]
 #![allow(clippy::disallowed_methods, reason = "how long to simulate is asked of the environment")]
 
+mod conformance;
 mod explorations;
 mod seeds;
 mod simulator;

@@ -1,0 +1,203 @@
+//! The simulated storage service is checked itself: the same random requests go to it and to Azurite, through the same
+//! client, and are answered alike, with the same status, error code, index of the refused operation, and content.
+//!
+//! Where Azurite differs from Azure the simulated service follows Azure, and the request is not made here: Azurite
+//! accepts a transaction over two partitions, and neither limits the size of an entity nor the number of its
+//! properties.
+
+use crate::simulator::{
+    call::{Call, Row},
+    storage::Storage,
+};
+use async_trait::async_trait;
+use azure_core::{HttpClient, Request, Response};
+use dev::azurite;
+use futures::TryStreamExt;
+use handler::storage::{Account, Connection, Error, Queue, RowTag, Table};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// Sequences of requests, and requests in each.
+const SEQUENCES: u64 = 30;
+const REQUESTS: usize = 40;
+
+/// The simulated service without a network.
+#[derive(Debug)]
+struct Direct(Mutex<Storage>);
+
+#[async_trait]
+impl HttpClient for Direct {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
+        Ok(self.0.lock().unwrap().apply(&Call::read(request), Duration::ZERO).into())
+    }
+}
+
+/// One service, and the `ETag`s it gave to each row, the latest last.
+struct Side {
+    table: Table,
+    queue: Queue,
+    tags: BTreeMap<(String, String), Vec<String>>,
+}
+
+impl Side {
+    fn new(connection_string: &str, connection: Arc<dyn HttpClient>) -> Self {
+        let account = Account::from_connection_string(connection_string).unwrap();
+        let table = Table::new(&account, "conformance", connection.clone());
+        Self { table, queue: Queue::new(&account, "conformance", connection), tags: BTreeMap::new() }
+    }
+
+    /// The answer in a form that is the same for equal services.
+    async fn answer(&mut self, request: &Asked) -> String {
+        match request {
+            Asked::CreateTable => shown(self.table.create().await),
+            Asked::Put(text) => shown(self.queue.put(text).await),
+            Asked::Insert(rows) => shown(self.insert(rows).await),
+            Asked::Get(partition_key, row_key) => {
+                shown(self.table.get::<Row>(partition_key, row_key).await.map(|row| row.map(without_tags)))
+            }
+            Asked::Query(filter, select) => {
+                let pages = self.table.query::<Row>(filter.clone(), select);
+                let rows = pages.try_collect::<Vec<_>>().await.map(|pages| pages.concat());
+                shown(rows.map(|rows| rows.into_iter().map(without_tags).collect::<Vec<_>>()))
+            }
+            Asked::Delete(partition_key, row_keys, age) => {
+                let tags: Vec<_> = row_keys.iter().map(|row_key| self.tag(partition_key, row_key, *age)).collect();
+                shown(self.table.delete_all(partition_key, &tags.iter().collect::<Vec<_>>()).await)
+            }
+        }
+    }
+
+    async fn insert(&mut self, rows: &[Row]) -> Result<usize, Error> {
+        let text = |row: &Row, name: &str| row[name].as_str().unwrap().to_owned();
+        let etags = self.table.insert_all(&text(&rows[0], "PartitionKey"), rows).await?;
+        for (row, etag) in rows.iter().zip(&etags) {
+            let key = (text(row, "PartitionKey"), text(row, "RowKey"));
+            self.tags.entry(key).or_default().push(etag.clone().expect("an ETag for every inserted row"));
+        }
+        Ok(etags.len())
+    }
+
+    /// The row as it was seen `age` insertions ago, or as nobody ever saw it.
+    fn tag(&self, partition_key: &str, row_key: &str, age: usize) -> RowTag {
+        let tags = self.tags.get(&(partition_key.to_owned(), row_key.to_owned()));
+        let etag = tags.and_then(|tags| tags.iter().rev().nth(age)).cloned();
+        let never = "W/\"datetime'2026-11-21T10%3A20%3A00.1234567Z'\"";
+        RowTag { row_key: row_key.to_owned(), etag: etag.unwrap_or_else(|| never.to_owned()) }
+    }
+}
+
+/// What is asked of both.
+#[derive(Debug)]
+enum Asked {
+    CreateTable,
+    Put(String),
+    Insert(Vec<Row>),
+    Get(String, String),
+    Query(String, &'static str),
+    Delete(String, Vec<String>, usize),
+}
+
+impl Asked {
+    fn draw(random: &mut fastrand::Rng) -> Self {
+        let partition_key = format!("bucket~0{}", random.u8(0..2));
+        let row_keys = |random: &mut fastrand::Rng| {
+            let count = random.usize(1..4);
+            (0..count).map(|_| format!("{}~{}", ["record", "outbox"][random.usize(0..2)], random.u8(0..4))).collect()
+        };
+        match random.u8(0..20) {
+            0 => Self::CreateTable,
+            1 => Self::Put(["plain", "a < b & \"c\" > 'd'", "{\"id\":\"Zoë\"}"][random.usize(0..3)].to_owned()),
+            2..9 => {
+                let row_keys: Vec<String> = row_keys(random);
+                Self::Insert(row_keys.iter().map(|row_key| row(&partition_key, row_key, random)).collect())
+            }
+            9 => Self::Insert((0..101).map(|n| row(&partition_key, &format!("many~{n}"), random)).collect()),
+            10..13 => Self::Get(partition_key, format!("record~{}", random.u8(0..5))),
+            13..16 => Self::Query(
+                filter(&partition_key, random),
+                ["RowKey", "PartitionKey,RowKey,schema,body"][random.usize(0..2)],
+            ),
+            _ => Self::Delete(partition_key, row_keys(random), random.usize(0..2)),
+        }
+    }
+}
+
+/// A row with properties of all the types that are stored; now and then one that cannot be stored.
+fn row(partition_key: &str, row_key: &str, random: &mut fastrand::Rng) -> Row {
+    let (row_key, body) = match random.u8(0..60) {
+        0 => (format!("{row_key}/"), "x".to_owned()),
+        1 => (row_key.to_owned(), "x".repeat(32_769)),
+        2 => (row_key.to_owned(), "é".repeat(32_768)),
+        _ => (row_key.to_owned(), format!("{{\"n\":{}}}", random.u8(..))),
+    };
+    let expires_at = format!("2026-12-{:02}T10:20:00.0000000Z", random.u8(1..20));
+    let row = json!({
+        "PartitionKey": partition_key, "RowKey": row_key, "schema": 1, "body": body,
+        "expires_at@odata.type": "Edm.DateTime", "expires_at": expires_at,
+    });
+    let Value::Object(row) = row else { unreachable!() };
+    row
+}
+
+/// As the ledger asks.
+fn filter(partition_key: &str, random: &mut fastrand::Rng) -> String {
+    let kind = ["record", "outbox"][random.usize(0..2)];
+    let range = format!("PartitionKey eq '{partition_key}' and RowKey ge '{kind}~' and RowKey lt '{kind}~~'");
+    let before = format!("2026-12-{:02}T10:20:00.0000000Z", random.u8(1..20));
+    if random.bool() { range } else { format!("{range} and expires_at lt datetime'{before}'") }
+}
+
+/// Everything but what each service invents for itself.
+fn without_tags(row: Row) -> Row {
+    row.into_iter().filter(|(name, _)| !name.starts_with("odata.") && !name.starts_with("Timestamp")).collect()
+}
+
+fn shown<T: std::fmt::Debug>(answer: Result<T, Error>) -> String {
+    match answer {
+        Ok(answer) => format!("{answer:?}"),
+        Err(Error::Refused { status, code, operation, .. }) => format!("{status} {code} {operation:?}"),
+        Err(error) => format!("unexpected: {error}"),
+    }
+}
+
+#[tokio::test]
+async fn the_simulated_service_answers_as_azurite_does() {
+    let azurite = azurite::shared().await.unwrap();
+    let (mut answers, mut different) = (BTreeMap::<String, u32>::new(), Vec::new());
+    for seed in 0..SEQUENCES {
+        let account = azurite.account().unwrap();
+        let mut real = Side::new(&account.connection_string(), Arc::new(Connection::new(true)));
+        let direct = Arc::new(Direct(Mutex::new(Storage::new(100))));
+        let simulated = "TableEndpoint=https://t.example;QueueEndpoint=https://q.example;SharedAccessSignature=sig=a";
+        let mut simulated = Side::new(simulated, direct.clone());
+        let mut random = fastrand::Rng::with_seed(seed);
+        for step in 0..REQUESTS {
+            let asked = if step == 8 { Asked::CreateTable } else { Asked::draw(&mut random) };
+            let (expected, answer) = (real.answer(&asked).await, simulated.answer(&asked).await);
+            if answer != expected {
+                different.push(format!("seed {seed}, step {step}: {answer} instead of {expected} to {asked:?}"));
+            }
+            *answers.entry(answer.chars().take(40).collect()).or_default() += 1;
+        }
+        let queued: Vec<_> = match account.peek("conformance").await {
+            Ok(messages) => messages.into_iter().map(|message| message.text).collect(),
+            Err(_) => Vec::new(),
+        };
+        assert_eq!(direct.0.lock().unwrap().queue.clone().unwrap_or_default(), queued, "seed {seed}");
+    }
+    println!("{answers:#?}");
+    assert!(different.is_empty(), "{}", different.join("\n"));
+    for refusal in [
+        "404 TableNotFound",
+        "404 ResourceNotFound",
+        "409 EntityAlreadyExists",
+        "412 UpdateConditionNotSatisfied",
+        "400 ",
+    ] {
+        assert!(answers.keys().any(|answer| answer.starts_with(refusal)), "{refusal} was never the answer");
+    }
+}
