@@ -420,6 +420,17 @@ mod tests {
         }
 
         #[test]
+        fn the_order_of_members_does_not_matter(
+            members in prop::collection::btree_map("[a-z]{0,3}", any_json(), 0..8), seed: u64
+        ) {
+            let mut members: Vec<_> =
+                members.iter().map(|(name, value)| format!("{}:{value}", serde_json::Value::from(name.as_str()))).collect();
+            let sorted = canonical(&format!("{{{}}}", members.join(","))).unwrap();
+            fastrand::Rng::with_seed(seed).shuffle(&mut members);
+            prop_assert_eq!(canonical(&format!("{{ {} }}", members.join(" ,\n"))).unwrap(), sorted);
+        }
+
+        #[test]
         fn two_spellings_of_one_decimal_are_one_and_others_are_not(
             digits in 1_u64.., other in 1_u64.., shift in 0_usize..30, zeros in 0_usize..30
         ) {

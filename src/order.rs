@@ -206,6 +206,7 @@ pub fn logged(object: &Object<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<(String, Option<String>), &'static str> {
         let object = Object::parse(text).unwrap();
@@ -282,6 +283,37 @@ mod tests {
             (r#"{"token":"secret"}"#, "{}"),
         ] {
             assert_eq!(logged(&Object::parse(text).unwrap()), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_usable_id_arrives_as_it_is(id in "[^\\p{Cc}\\s]([^\\p{Cc}]{0,200}[^\\p{Cc}\\s])?", amount: i64) {
+            let text = serde_json::json!({ "amount": amount, "id": id }).to_string();
+            prop_assert_eq!(parse(&text), Ok((id, Some(amount.to_string()))));
+        }
+
+        #[test]
+        fn every_integer_is_an_id_in_its_own_digits(id in "-?[1-9][0-9]{0,60}") {
+            prop_assert_eq!(parse(&format!(r#"{{"id":{id}}}"#)), Ok((id, None)));
+        }
+
+        #[test]
+        fn every_number_is_an_amount_in_its_own_spelling(amount in "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?") {
+            prop_assert_eq!(parse(&format!(r#"{{"id":"a","amount":{amount}}}"#)), Ok(("a".to_owned(), Some(amount))));
+        }
+
+        #[test]
+        fn an_order_of_any_content_is_read_or_rejected_with_a_reason(
+            id in ".{0,20}", amount in ".{0,20}", name in ".{0,10}"
+        ) {
+            for text in [format!(r#"{{"id":{id},"amount":{amount}}}"#), format!(r#"{{"id":"{id}","{name}":{amount}}}"#)] {
+                if let Ok(object) = Object::parse(&text)
+                    && let Err(rejection) = Order::parse(&object)
+                {
+                    prop_assert!([MISSING_ID, INVALID_ID, INVALID_ORDER].contains(&rejection.reason));
+                }
+            }
         }
     }
 

@@ -195,3 +195,44 @@ async fn patiently(
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use time::macros::datetime;
+
+    fn attempt() -> Attempt {
+        Attempt {
+            invocation_id: "5b0c1f4e".to_owned(),
+            now: datetime!(2026-11-21 10:20 UTC),
+            deadline: Instant::now(),
+            random: fastrand::Rng::with_seed(1),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_event_is_a_cloud_event_with_what_was_decided(subject: String, notes: [String; 2]) {
+            let data = |note: &String| serde_json::value::to_raw_value(note).unwrap();
+            let events = notes.each_ref().map(|note| Event { kind: "order.accepted", data: data(note) });
+            let key = Key::new("orders", &subject);
+            let bodies = bodies(&events, ("/orders", &subject), &key, &attempt());
+            prop_assert_eq!(bodies.len(), notes.len());
+            for (index, (body, note)) in bodies.iter().zip(&notes).enumerate() {
+                prop_assert_eq!(&xml_safe(body.clone()), body);
+                let event: serde_json::Value = serde_json::from_str(body).unwrap();
+                prop_assert_eq!(event, serde_json::json!({
+                    "specversion": "1.0",
+                    "id": key.event_id(index),
+                    "source": "/orders",
+                    "type": "order.accepted",
+                    "time": "2026-11-21T10:20:00.0000000Z",
+                    "subject": subject,
+                    "datacontenttype": "application/json",
+                    "data": note,
+                }));
+            }
+        }
+    }
+}

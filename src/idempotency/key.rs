@@ -121,24 +121,42 @@ mod tests {
     /// print(hashlib.sha256(b"".join(struct.pack(">Q",len(x))+x for x in p)).hexdigest())'`
     #[test]
     fn the_same_id_has_the_same_key_for_ever() {
-        for (id, bucket, hash) in [
-            ("order-123", "00", "0337765e99b2f8ad9dcd754b8126f0a2b280bb2dcaaed01311bde90ba55cc75a"),
-            ("42", "2c", "b1f614e6958f2687a2ab7cfa975fe246e65cdc1b4c428ac3bb4d657af2f42063"),
-            ("Zoë's order/#?", "34", "d2ae180cdefbef49dec22efce004926ea006b8fea602cd1d52a09f52a4fead34"),
+        for (scope, id, bucket, hash) in [
+            ("orders", "order-123", "00", "0337765e99b2f8ad9dcd754b8126f0a2b280bb2dcaaed01311bde90ba55cc75a"),
+            ("orders", "42", "2c", "b1f614e6958f2687a2ab7cfa975fe246e65cdc1b4c428ac3bb4d657af2f42063"),
+            ("orders", "Zoë's order/#?", "34", "d2ae180cdefbef49dec22efce004926ea006b8fea602cd1d52a09f52a4fead34"),
+            ("orders", "0", "27", "9cfbdcbe92b8dbc347323a6e321fa4032c09add83ba22c16fe073a5f6879885c"),
+            ("orders", "日本語", "1c", "71c789b5e572038e9a1de1f263fcb6c6e600687b55a0d93e33daa6db13b1bf0b"),
+            ("orders", &"x".repeat(256), "05", "163fae9bbc161e8973f81e28a4f8aceee0f425ef1eda76fb0fd2cf0e8345a731"),
+            ("payments", "order-123", "1a", "68206257eb4ee9929bfdf4bf77f2d3fba3c5eec07f31a223f64d61734536864c"),
         ] {
-            let key = Key::new("orders", id);
+            let key = Key::new(scope, id);
             assert_eq!(key.record_row_key(), format!("record~{hash}"), "{id}");
             assert_eq!(key.partition_key(), format!("bucket~{bucket}"), "{id}");
         }
     }
 
+    /// Computed as above, from "1" and the canonical form of what is not the id.
     #[test]
     fn the_same_content_has_the_same_fingerprint_for_ever() {
-        let object = Object::parse(r#"{"id":"order-123","amount":42,"lines":[{"sku":"X1","price":1.10}]}"#).unwrap();
-        assert_eq!(
-            Fingerprint::new(&object, "id").as_str(),
-            "66b2693d8ed79a0d8a973de20fa8b9355f81ed5659da25e79ac575d3a6c9d205"
-        );
+        for (text, fingerprint) in [
+            (r#"{"id":"order-123"}"#, "6d3fd91ad1a92d715f46a1843dcb089c43869b954711a7bb4e3c5a4af5fab6fd"),
+            (r#"{"id":"order-123","amount":42.0}"#, "fac0c3b2617c3b17e0622fb44ef474b6033506efc18e2ce1820b72505fc6bec2"),
+            (
+                r#"{"note":"Zo\u00eb \u0022x\"","id":7,"amount":0.10}"#,
+                "73ad80a5c4464fc48d8d63a79b68913430c5e4d4d593ed27db9b34f8727803e1",
+            ),
+            (
+                r#"{"id":"order-123","voucher":null,"paid":true,"lines":[{"sku":"X1","price":1.10}]}"#,
+                "6ef5d3995040ae8944ef991f783df0e013980eca553d005487bb17ee7d711dc6",
+            ),
+            (
+                r#"{"id":"order-123","amount":42,"lines":[{"sku":"X1","price":1.10}]}"#,
+                "66b2693d8ed79a0d8a973de20fa8b9355f81ed5659da25e79ac575d3a6c9d205",
+            ),
+        ] {
+            assert_eq!(Fingerprint::new(&Object::parse(text).unwrap(), "id").as_str(), fingerprint, "{text}");
+        }
     }
 
     #[test]
@@ -173,6 +191,15 @@ mod tests {
                 prop_assert!(text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '~'), "{}", text);
                 prop_assert!(text.len() <= 128);
             }
+        }
+
+        #[test]
+        fn wherever_one_text_is_parted_the_keys_differ(text in ".{1,40}", seed: u64) {
+            let mut places: Vec<_> = (0..=text.len()).filter(|place| text.is_char_boundary(*place)).collect();
+            fastrand::Rng::with_seed(seed).shuffle(&mut places);
+            let key = |place| Key::new(&text[..place], &text[place..]);
+            prop_assert_ne!(key(places[0]), key(places[1]));
+            prop_assert_eq!(key(places[0]), key(places[0]));
         }
     }
 

@@ -216,6 +216,7 @@ pub fn edm_date_time(time: OffsetDateTime) -> String {
 mod tests {
     use super::*;
     use crate::json::Object;
+    use proptest::prelude::*;
     use time::macros::datetime;
 
     #[test]
@@ -291,6 +292,20 @@ mod tests {
         assert_eq!(check_size("", &vec![text(1); MAX_EVENTS]), Ok(()));
         assert_eq!(check_size("", &vec![text(1); MAX_EVENTS + 1]), Err(TooLarge::Events(MAX_EVENTS + 1)));
         assert_eq!(check_size("", &vec![text(32_000); 70]), Err(TooLarge::Transaction(2_240_000)));
+    }
+
+    proptest! {
+        /// The filters of the ledger compare times; other readers parse them.
+        #[test]
+        fn times_are_written_in_their_own_order_and_read_back(
+            one in 0_i64..250_000_000_000, other in 0_i64..250_000_000_000, hundreds in 0_u32..10_000_000
+        ) {
+            let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap().replace_nanosecond(hundreds * 100);
+            let (one, other) = (time(one).unwrap(), time(other).unwrap());
+            prop_assert_eq!(edm_date_time(one).cmp(&edm_date_time(other)), one.cmp(&other));
+            let read = OffsetDateTime::parse(&edm_date_time(one), &time::format_description::well_known::Rfc3339);
+            prop_assert_eq!(read.unwrap(), one);
+        }
     }
 
     #[test]
