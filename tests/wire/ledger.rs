@@ -466,6 +466,19 @@ async fn a_relay_ends_when_its_time_is_up_and_says_that_more_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_relay_without_a_table_has_nothing_to_do_and_one_that_cannot_look_fails() {
+    for (answer, unfinished) in
+        [(azure::refused(404, "TableNotFound"), 0), (azure::refused(403, "AuthorizationFailure"), 64)]
+    {
+        let script = Script::new((0..64).map(|_| answer.clone().into()));
+        let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
+        let queue = Queue::new(&account, "order-events", script.clone());
+        let relayed = relay(&ledger(&script), &queue, &attempt(), Instant::now() + Duration::from_secs(60)).await;
+        assert_eq!((relayed.unfinished.len(), relayed.cause.is_some()), (unfinished, unfinished > 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn records_are_kept_while_events_of_their_bucket_may_be_left() {
     for (first, queries) in [(throttled(), 64), (page(&[]), 65)] {
         let script = Script::new(std::iter::once(first).chain((0..64).map(|_| page(&[]))));
