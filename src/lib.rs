@@ -23,6 +23,8 @@
 //!   arguments. `azure_identity` is the exception: it reads what App Service sets for it, and by which tokens expire.
 //! - Only [`storage::connection`] reaches the network.
 //! - No record of a message is kept in memory: whatever a process knew, another one can find out.
+//!
+//! What follows from them, and how that was explored, is in `docs/guarantees.md`.
 
 // In the order in which an invocation passes through them; each imports only from those below it.
 pub mod app;
