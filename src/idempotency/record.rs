@@ -283,6 +283,7 @@ mod tests {
 
     #[test]
     fn everything_is_measured_one_over_its_limit() {
+        assert_eq!((MAX_TEXT, MAX_EVENTS, MAX_TEXTS), (32_768, 99, 2_031_616));
         let text = |length| "x".repeat(length);
         assert_eq!(check_size(&text(MAX_TEXT), &[text(MAX_TEXT)]), Ok(()));
         assert_eq!(check_size(&text(MAX_TEXT + 1), &[]), Err(TooLarge::Receipt(MAX_TEXT + 1)));

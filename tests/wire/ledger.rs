@@ -450,6 +450,28 @@ async fn a_record_that_somebody_else_purged_does_not_keep_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn only_of_a_row_that_is_gone_or_changed_a_refused_delete_is_ignored() {
+    for (answer, is_ok) in [
+        (azure::refused(404, "ResourceNotFound"), true),
+        (azure::refused(412, "UpdateConditionNotSatisfied"), true),
+        (azure::refused(403, "AuthorizationFailure"), false),
+    ] {
+        let script = Script::new([page(&["record~1"]), answer.into()]);
+        assert_eq!((purge(&script).await.is_ok(), script.kinds()), (is_ok, vec!["query", "delete"]));
+    }
+    let script = Script::new([page(&["record~1", "record~2"]), throttled()]);
+    assert!(purge(&script).await.is_err());
+    assert_eq!(script.kinds(), ["query", "batch"], "not taken apart");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_may_not_be_read_is_not_taken_for_an_absent_one() {
+    let script = Script::new([exists(), azure::refused(403, "AuthorizationFailure").into()]);
+    assert!(matches!(commit(&script).await, Err(Error::Storage(error)) if !error.is_transient()));
+    assert_eq!(script.kinds(), ["batch", "get"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn purging_leaves_repetition_to_the_host() {
     let script = Script::new([Step::NotSent]);
     assert!(matches!(purge(&script).await, Err(Error::Storage(error)) if error.is_transient()));
