@@ -382,6 +382,9 @@ mod tests {
         assert!(canonical(&nested(MAX_DEPTH)).is_ok());
         assert_eq!(canonical(&nested(MAX_DEPTH + 1)), Err(InvalidJson::TooDeep));
         assert_eq!(canonical(&nested(30_000)), Err(InvalidJson::TooDeep));
+        let objects = |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+        assert!(canonical(&objects(MAX_DEPTH)).is_ok());
+        assert_eq!(canonical(&objects(MAX_DEPTH + 1)), Err(InvalidJson::TooDeep));
     }
 
     #[test]
