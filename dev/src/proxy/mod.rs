@@ -3,6 +3,8 @@
 //! Faults are made on the wire, below every client and its retries, because that is where they happen: a reply that is
 //! lost after the write was applied cannot be told from one that was never made.
 
+mod fault;
+mod reply;
 mod request;
 
 use std::{
@@ -22,31 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::storage::{Account, Service};
 
+pub use fault::{Fault, Gate};
 pub use request::{Kind, Request};
-
-/// What happens to a request.
-#[derive(Clone, Debug, Default)]
-pub enum Fault {
-    /// Nothing.
-    #[default]
-    Pass,
-    /// The connection is reset and the service never sees the request.
-    Reset,
-    /// An answer without the service having seen the request.
-    Status(u16, Vec<(&'static str, String)>, String),
-    /// No answer, and no end of the connection. The service never sees the request.
-    Hang,
-    /// Bytes that are not HTTP. The service never sees the request.
-    Garbage,
-    /// The connection is closed before the service sees the request.
-    DropRequest,
-    /// The service carries the request out; the connection is closed instead of an answer.
-    DropReply,
-    /// The service carries the request out; the answer never comes.
-    HangReply,
-    /// Forwarded after a pause.
-    Delay(Duration),
-}
 
 type Rule = Box<dyn FnMut(&Request) -> Fault + Send>;
 
@@ -54,6 +33,7 @@ struct Shared {
     upstream: String,
     client: reqwest::Client,
     requests: Mutex<Vec<Request>>,
+    carried_out: Mutex<Vec<Request>>,
     rule: Mutex<Rule>,
 }
 
@@ -83,6 +63,7 @@ impl FaultProxy {
             upstream: upstream.to_owned(),
             client: reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?,
             requests: Mutex::default(),
+            carried_out: Mutex::default(),
             rule: Mutex::new(Box::new(|_| Fault::Pass)),
         });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port for the proxy")?;
@@ -157,9 +138,16 @@ impl FaultProxy {
         lock(&self.shared.requests).iter().map(|request| request.kind).collect()
     }
 
+    /// Those of them that the service has answered, whatever it answered and whatever became of that, in the order in which
+    /// it did.
+    pub fn carried_out(&self) -> Vec<Request> {
+        lock(&self.shared.carried_out).clone()
+    }
+
     /// Starts counting anew.
     pub fn forget(&self) {
         lock(&self.shared.requests).clear();
+        lock(&self.shared.carried_out).clear();
     }
 }
 
@@ -215,6 +203,23 @@ async fn answer(
             tokio::time::sleep(pause).await;
             shared.forward(&request).await
         }
+        Fault::Held(gate) => {
+            // A task of its own: what serves a connection is dropped when the client closes it.
+            tokio::spawn(async move {
+                gate.opened().await;
+                shared.forward(&request).await
+            })
+            .await?
+        }
+        Fault::Instead(other) => shared.forward(&other).await,
+        Fault::FalseReply(status, headers, body) => {
+            shared.forward(&request).await?;
+            reply::scripted(status, headers, body)
+        }
+        Fault::CutReply => {
+            let whole = shared.forward(&request).await?;
+            reply::cut(whole, &socket).await
+        }
         Fault::DropReply => {
             shared.forward(&request).await?;
             bail!("reply dropped")
@@ -225,21 +230,12 @@ async fn answer(
         }
         Fault::Hang => std::future::pending().await,
         Fault::DropRequest => bail!("request dropped"),
-        Fault::Reset => {
-            socket2::SockRef::from(&*socket).set_linger(Some(Duration::ZERO))?;
-            bail!("connection reset")
-        }
+        Fault::Reset => reply::reset(&socket),
         Fault::Garbage => {
             (&*socket).write_all(b"\x15\x03\x01\x00\x02\x02\x28 this is not HTTP\r\n\r\n")?;
             bail!("garbage sent")
         }
-        Fault::Status(status, headers, body) => {
-            let mut response = Response::builder().status(status);
-            for (name, value) in headers {
-                response = response.header(name, value);
-            }
-            Ok(response.body(Full::from(body))?)
-        }
+        Fault::Status(status, headers, body) => reply::scripted(status, headers, body),
     }
 }
 
@@ -260,6 +256,8 @@ impl Shared {
                 response = response.header(name, value);
             }
         }
-        Ok(response.body(Full::new(reply.bytes().await?))?)
+        let response = response.body(Full::new(reply.bytes().await?))?;
+        lock(&self.carried_out).push(request.clone());
+        Ok(response)
     }
 }
