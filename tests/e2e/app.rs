@@ -6,10 +6,12 @@ use dev::{
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, path::Path, time::Duration};
+use tokio::runtime::{self, Runtime};
 
 pub(crate) const QUEUE: &str = "queue_with_idempotency";
 pub(crate) const TIMER: &str = "scheduled_with_retry";
 pub(crate) const TABLE: &str = "idempotency";
+pub(crate) const HANDLER: &str = env!("CARGO_BIN_EXE_handler");
 
 /// Long enough for a busy machine: no test waits for it unless it fails.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
@@ -21,6 +23,37 @@ pub(crate) struct App {
     pub(crate) host: LocalHost,
 }
 
+/// What a host runs on: the test's own runtime, or for a host that dies in the middle of everything, one of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Machine(Option<Runtime>);
+
+impl Machine {
+    pub(crate) fn mortal() -> Self {
+        Self(Some(runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()))
+    }
+
+    async fn host(&self, options: Options) -> LocalHost {
+        match &self.0 {
+            Some(runtime) => runtime.spawn(LocalHost::start(options)).await.unwrap().unwrap(),
+            None => LocalHost::start(options).await.unwrap(),
+        }
+    }
+
+    /// The end of the host, wherever it is, and by SIGKILL of its handler. Nothing that it was about to do is done.
+    pub(crate) async fn kill(&mut self) {
+        let runtime = self.0.take().unwrap();
+        tokio::task::spawn_blocking(|| runtime.shutdown_timeout(LIMIT)).await.unwrap();
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 impl App {
     pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
@@ -28,20 +61,34 @@ impl App {
 
     /// Starts with other settings; an empty value removes one.
     pub(crate) async fn start_with(changes: &[(&str, &str)]) -> Self {
+        Self::start_on(&Machine::default(), changes).await
+    }
+
+    /// Starts with a host that can die.
+    pub(crate) async fn start_on(machine: &Machine, changes: &[(&str, &str)]) -> Self {
         let account = azurite::shared().await.unwrap().account().unwrap();
+        Self::start_over(account, changes, (machine, Path::new(HANDLER))).await
+    }
+
+    /// Starts over any account, with any executable in the handler's place.
+    pub(crate) async fn start_over(
+        account: Account,
+        changes: &[(&str, &str)],
+        (machine, executable): (&Machine, &Path),
+    ) -> Self {
         let tables = FaultProxy::start(&account, Service::Table).await.unwrap();
         let queues = FaultProxy::start(&account, Service::Queue).await.unwrap();
         let settings = settings(&queues.account(&tables.account(&account)), changes);
-        let host = LocalHost::start(options(settings)).await.unwrap();
+        let options = Options { executable: Some(executable.to_owned()), ..options(settings) };
+        let host = machine.host(options).await;
         host.ready().await.unwrap();
         Self { account, tables, queues, host }
     }
 
     /// Another host with another handler on the same storage.
     pub(crate) async fn second_instance(&self) -> LocalHost {
-        let host = LocalHost::start(options(settings(&self.queues.account(&self.tables.account(&self.account)), &[])))
-            .await
-            .unwrap();
+        let account = self.queues.account(&self.tables.account(&self.account));
+        let host = LocalHost::start(options(settings(&account, &[]))).await.unwrap();
         host.ready().await.unwrap();
         host
     }
@@ -58,6 +105,23 @@ impl App {
     /// Waits until the queue has nothing left, hidden messages included, and nothing is running.
     pub(crate) async fn drain(&self) {
         self.host.drain(&self.account, "orders", LIMIT).await.unwrap();
+    }
+
+    /// Makes everything in the table two minutes older: past the grace period, in which the timer and duplicates leave
+    /// events alone.
+    pub(crate) async fn age(&self) {
+        let earlier = time::OffsetDateTime::now_utc() - time::Duration::minutes(2);
+        let earlier = earlier.format(&time::format_description::well_known::Rfc3339).unwrap();
+        for row in self.rows().await {
+            let property = if text(&row, "RowKey").starts_with("outbox~") { "created_at" } else { "committed_at" };
+            let mut change = Row::new();
+            for key in ["PartitionKey", "RowKey"] {
+                change.insert(key.to_owned(), row[key].clone());
+            }
+            change.insert(format!("{property}@odata.type"), "Edm.DateTime".into());
+            change.insert(property.to_owned(), earlier.clone().into());
+            self.account.merge_row(TABLE, &change).await.unwrap();
+        }
     }
 
     /// Everything in the table.
@@ -122,6 +186,16 @@ impl App {
     }
 }
 
+/// Waits until something outside is so.
+pub(crate) async fn wait_until(condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, wait).await.unwrap();
+}
+
 pub(crate) fn text(row: &Row, property: &str) -> String {
     row[property].as_str().unwrap().to_owned()
 }
@@ -149,10 +223,5 @@ pub(crate) fn settings(account: &Account, changes: &[(&str, &str)]) -> BTreeMap<
 }
 
 pub(crate) fn options(settings: BTreeMap<String, String>) -> Options {
-    Options {
-        app_root: app_root().to_owned(),
-        settings,
-        executable: Some(env!("CARGO_BIN_EXE_handler").into()),
-        ..Options::default()
-    }
+    Options { app_root: app_root().to_owned(), settings, executable: Some(HANDLER.into()), ..Options::default() }
 }

@@ -5,10 +5,13 @@
 #![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind its tests")]
 
 mod app;
+mod clock;
+mod crash_matrix;
 mod every_message;
 mod exactly_once;
 mod http;
 mod outbox;
 mod process;
+mod promises;
 mod scheduled_with_retry;
 mod storage_faults;

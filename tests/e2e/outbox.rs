@@ -1,29 +1,12 @@
 //! Commit, then publish: an accepted order is announced at least once, always with the same id, never before the commit
 //! and never lost after it.
 
-use crate::app::{App, LIMIT, QUEUE, TABLE, TIMER, text};
+use crate::app::{App, LIMIT, QUEUE, TABLE, TIMER, text, wait_until};
 use dev::{Fault, proxy::Kind, storage::Row};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, time::Duration};
 
 const ORDER: &str = r#"{"id":"order-123","amount":42.50}"#;
-
-/// Makes everything in the table two minutes older: past the grace period, in which the timer and duplicates leave
-/// events alone.
-async fn age(app: &App) {
-    let earlier = time::OffsetDateTime::now_utc() - time::Duration::minutes(2);
-    let earlier = earlier.format(&time::format_description::well_known::Rfc3339).unwrap();
-    for row in app.rows().await {
-        let property = if text(&row, "RowKey").starts_with("outbox~") { "created_at" } else { "committed_at" };
-        let mut change = Row::new();
-        for key in ["PartitionKey", "RowKey"] {
-            change.insert(key.to_owned(), row[key].clone());
-        }
-        change.insert(format!("{property}@odata.type"), "Edm.DateTime".into());
-        change.insert(property.to_owned(), earlier.clone().into());
-        app.account.merge_row(TABLE, &change).await.unwrap();
-    }
-}
 
 /// The row of an event that somebody left behind months ago.
 fn left_behind(bucket: usize, n: usize) -> Row {
@@ -81,7 +64,7 @@ async fn nothing_is_announced_that_is_not_committed() {
 async fn a_duplicate_after_publishing_announces_nothing() {
     let app = App::start().await;
     app.send(ORDER).await;
-    age(&app).await;
+    app.age().await;
     app.send(ORDER).await;
     app.drain().await;
     assert_eq!((app.events().await.len(), app.puts()), (1, 2), "one put to the missing queue, one to the created one");
@@ -108,7 +91,7 @@ async fn an_order_stands_while_the_queue_service_is_down_and_is_announced_later(
     app.queues.lift();
     let early = app.host.fire_timer(TIMER).await.unwrap();
     assert!(early.succeeded && app.events().await.is_empty(), "within the grace period it is not the timer's");
-    age(&app).await;
+    app.age().await;
     let tick = app.host.fire_timer(TIMER).await.unwrap();
     assert!(
         tick.logs.contains(&"Relayed 1 events, purged 0 expired records, 0 buckets unfinished.".to_owned()),
@@ -134,7 +117,7 @@ async fn a_crash_between_commit_and_publishing_leaves_the_event_to_the_timer() {
     assert_eq!((app.outbox().await.len(), app.events().await.len()), (1, 0), "the duplicate was too early to help");
     let committed = app.outbox().await.remove(0);
 
-    age(&app).await;
+    app.age().await;
     assert!(app.host.fire_timer(TIMER).await.unwrap().succeeded);
     let events = app.events().await;
     assert_eq!(ids(&events), BTreeSet::from([text(&committed, "event_id")]));
@@ -155,7 +138,7 @@ async fn a_crash_between_publishing_and_deleting_the_row_repeats_the_event_under
     app.drain().await;
     assert_eq!((app.outbox().await.len(), app.events().await.len()), (1, 1));
 
-    age(&app).await;
+    app.age().await;
     assert!(app.host.fire_timer(TIMER).await.unwrap().succeeded);
     let events = app.events().await;
     assert_eq!((events.len(), ids(&events).len()), (2, 1), "twice, with one id");
@@ -169,7 +152,7 @@ async fn a_redelivery_publishes_what_its_first_delivery_left_behind() {
     app.fail_events(Fault::Status(403, Vec::new(), String::new()));
     app.send(ORDER).await;
     app.queues.lift();
-    age(&app).await;
+    app.age().await;
     app.forget_requests();
     assert!(app.send(ORDER).await.logs[0].starts_with("Duplicate"));
     assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::GetEntity, Kind::Query, Kind::Delete]);
@@ -290,7 +273,7 @@ async fn two_instances_that_relay_at_once_lose_nothing() {
         app.send(&format!(r#"{{"id":"order-{n}"}}"#)).await;
     }
     app.queues.lift();
-    age(&app).await;
+    app.age().await;
     let expected: BTreeSet<_> = app.outbox().await.iter().map(|row| text(row, "event_id")).collect();
     let other = app.second_instance().await;
     let (first, second) = tokio::join!(app.host.fire_timer(TIMER), other.fire_timer(TIMER));
@@ -342,13 +325,4 @@ async fn another_name_of_the_queue_is_used() {
     let app = App::start_with(&[("EVENTS_QUEUE", "shop-events")]).await;
     app.host.deliver(QUEUE, ORDER).await.unwrap();
     assert_eq!(app.account.queue_length("shop-events").await.unwrap(), 1);
-}
-
-async fn wait_until(condition: impl Fn() -> bool) {
-    let wait = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, wait).await.unwrap();
 }

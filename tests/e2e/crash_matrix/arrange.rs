@@ -1,0 +1,59 @@
+//! Apps in which something is wrong from the start.
+
+use crate::{
+    app::{App, HANDLER, Machine},
+    clock,
+};
+use dev::{
+    Azurite,
+    azurite::{self, Persistence, Ports},
+};
+use std::{os::unix::fs::PermissionsExt, path::Path};
+use tempfile::TempDir;
+
+/// The host does not receive while it is busy with a message, also with one that it has lost.
+pub(super) const ONE_AT_A_TIME: [(&str, &str); 2] = [
+    ("AzureFunctionsJobHost__extensions__queues__batchSize", "1"),
+    ("AzureFunctionsJobHost__extensions__queues__newBatchThreshold", "0"),
+];
+
+/// Two deliveries, one right after the other, and then the poison queue.
+pub(super) const TWO_DELIVERIES: [(&str, &str); 2] = [
+    ("AzureFunctionsJobHost__extensions__queues__maxDequeueCount", "2"),
+    ("AzureFunctionsJobHost__extensions__queues__visibilityTimeout", "00:00:00"),
+];
+
+/// The clock of the handler is off.
+pub(super) async fn with_clock(hours: i64) -> App {
+    let offset = (hours * 3_600).to_string();
+    let library = clock::library();
+    let mut settings = TWO_DELIVERIES.to_vec();
+    settings.extend([("LD_PRELOAD", library.to_str().unwrap()), ("CLOCK_OFFSET_SECONDS", offset.as_str())]);
+    App::start_with(&settings).await
+}
+
+/// The host has the right key and the handler another.
+pub(super) async fn with_wrong_key() -> App {
+    let account = azurite::shared().await.unwrap().account().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("handler-with-wrong-key");
+    let key = account.key();
+    let wrong = format!(
+        "#!/bin/sh\nexport AzureWebJobsStorage=\"$(printf %s \"$AzureWebJobsStorage\" | sed 's|{key}|d3Jvbmc=|')\"\nexec '{HANDLER}'\n"
+    );
+    std::fs::write(&script, wrong).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // The handler runs by now: the script is read.
+    App::start_over(account, &TWO_DELIVERIES, (&Machine::default(), &script)).await
+}
+
+/// A storage of one's own, and where it keeps its data.
+pub(super) type Storage = (Azurite, TempDir);
+
+pub(super) async fn with_own_storage(storage: &mut Option<Storage>, machine: &Machine) -> App {
+    let folder = tempfile::tempdir().unwrap();
+    let azurite = Azurite::start(Ports::Free, Persistence::Folder(folder.path().to_owned())).await.unwrap();
+    let account = azurite.account().unwrap();
+    *storage = Some((azurite, folder));
+    App::start_over(account, &ONE_AT_A_TIME, (machine, Path::new(HANDLER))).await
+}

@@ -1,0 +1,215 @@
+//! The attacks that take more than one fault.
+
+use super::{
+    scenario::{Delivery, Late, Moment},
+    step::{Step, short_visibility},
+    strike::{ORDER, Struck},
+};
+use crate::app::{LIMIT, QUEUE, TABLE, TIMER, wait_until};
+use dev::{
+    Fault,
+    proxy::{Gate, Request},
+};
+use std::time::Duration;
+
+impl Struck {
+    /// Waits until a request of the order has got so far, and stays there.
+    pub(super) async fn reach(&self, step: Step, moment: Moment, gate: &Gate) {
+        step.strike(&self.app, 1, held(moment, gate));
+        self.put(ORDER).await;
+        self.wait_at(step, moment).await;
+    }
+
+    pub(super) async fn wait_at(&self, step: Step, moment: Moment) {
+        match moment {
+            Moment::Before | Moment::Pause => wait_until(|| step.arrived(&self.app) > 0).await,
+            Moment::After => wait_until(|| step.carried_out(&self.app) > 0).await,
+        }
+    }
+
+    pub(super) async fn kill_handler(&self, step: Step, moment: Moment) {
+        let gate = Gate::default();
+        let handler = self.app.host.worker_pid();
+        self.reach(step, moment, &gate).await;
+        self.app.host.kill_worker().unwrap();
+        self.app.host.ready_again(handler).await.unwrap();
+        if step == Step::TakeOff {
+            gate.open();
+        }
+    }
+
+    pub(super) async fn kill_host(&mut self, (step, moment): (Step, Moment), message: &str) {
+        self.app.queues.set_rule(short_visibility);
+        let fault = held(moment, &Gate::default());
+        step.proxy(&self.app).set_rule(step.rule(1, fault, short_visibility));
+        self.put(message).await;
+        self.wait_at(step, moment).await;
+        self.machine.kill().await;
+        self.count();
+        if self.deliveries.is_empty() {
+            self.deliveries.push(Delivery::Killed);
+        }
+        self.replace_host().await;
+    }
+
+    /// Others take over from a host that is dead, or has nothing more to do.
+    pub(super) async fn replace_host(&mut self) {
+        self.lift();
+        self.app.host = self.app.second_instance().await;
+        self.counted = 0;
+    }
+
+    pub(super) fn lift(&self) {
+        self.app.tables.lift();
+        self.app.queues.lift();
+    }
+
+    pub(super) async fn commit_late(&self, late: Late) {
+        let (commit, others) = (Gate::default(), Gate::default());
+        let (first, rest, failing) = (commit.clone(), others.clone(), late == Late::AfterTheDeliveryFailed);
+        let (mut commits, mut looks) = (0, 0);
+        self.app.tables.set_rule(move |request| match () {
+            () if Step::Commit.is(request) => {
+                commits += 1;
+                if commits == 1 { Fault::Held(first.clone()) } else { Fault::Held(rest.clone()) }
+            }
+            () if Step::Look.is(request) => {
+                looks += 1;
+                match (failing, looks) {
+                    (true, 1) => Fault::Status(403, Vec::new(), String::new()),
+                    _ => Fault::Held(rest.clone()),
+                }
+            }
+            () => Fault::Pass,
+        });
+        let carried_out = |count| move || Step::Commit.carried_out(&self.app) == count;
+        self.put(ORDER).await;
+        match late {
+            Late::BeforeTheLook => wait_until(|| Step::Look.arrived(&self.app) == 1).await,
+            Late::AfterTheSecondTry => {
+                wait_until(|| Step::Look.arrived(&self.app) == 1).await;
+                others.open();
+                wait_until(carried_out(1)).await;
+            }
+            Late::AfterTheDeliveryFailed => {
+                let before = self.counted;
+                self.app.host.wait_for(|all| all.len() > before, LIMIT).await.unwrap();
+            }
+        }
+        let before = Step::Commit.carried_out(&self.app);
+        commit.open();
+        wait_until(carried_out(before + 1)).await;
+        others.open();
+    }
+
+    pub(super) async fn deliver_to_two_processes(&mut self) {
+        let other = self.app.second_instance().await;
+        let gate = Gate::default();
+        Step::Commit.strike(&self.app, 2, Fault::Held(gate.clone()));
+        let together = async {
+            wait_until(|| Step::Commit.arrived(&self.app) == 2).await;
+            gate.open();
+        };
+        let (first, second, ()) =
+            tokio::join!(self.app.host.deliver(QUEUE, ORDER), other.deliver(QUEUE, ORDER), together);
+        let mut deliveries = [Delivery::of(&first.unwrap()), Delivery::of(&second.unwrap())];
+        deliveries.sort_by_key(|delivery| *delivery != Delivery::Committed);
+        self.deliveries.extend(deliveries);
+        self.counted = self.app.host.invocations().len();
+    }
+
+    pub(super) async fn lose_visibility(&mut self) {
+        let gate = Gate::default();
+        self.app.queues.set_rule(short_visibility);
+        self.reach(Step::Commit, Moment::Before, &gate).await;
+        self.app.queues.lift();
+        let other = self.app.second_instance().await;
+        let deliveries = other.wait_for(|all| !all.is_empty(), LIMIT).await.unwrap();
+        self.deliveries.extend(deliveries.iter().map(Delivery::of));
+        gate.open();
+        let before = self.counted;
+        self.app.host.wait_for(|all| all.len() > before, LIMIT).await.unwrap();
+    }
+
+    /// Fails every delivery; then the cause is gone, and the message is put back by an operator.
+    pub(super) async fn fail_until_poisoned(&mut self) {
+        self.put(ORDER).await;
+        let account = self.app.account.clone();
+        let poisoned = async {
+            while account.queue_length("orders-poison").await.unwrap() == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            account.receive("orders-poison", 1, Duration::from_secs(600)).await.unwrap().remove(0)
+        };
+        let poisoned = tokio::time::timeout(LIMIT, poisoned).await.unwrap();
+        self.app.drain().await;
+        self.count();
+        // It is not open only where the tables were down.
+        let _ = self.app.tables.open().await;
+        self.replace_host().await;
+        self.put(&poisoned.text).await;
+        account.delete("orders-poison", &poisoned).await.unwrap();
+    }
+
+    /// Sends the order to this instance, and once more to another with the right time.
+    pub(super) async fn put_and_hand_over(&mut self) {
+        self.put_and_wait(1).await;
+        assert!(error_of_clock(&self.app.tables.requests()[0]) > time::Duration::hours(4), "the clock is right");
+        assert!(self.app.host.fire_timer(TIMER).await.unwrap().succeeded);
+        self.app.drain().await;
+        self.deliveries.push(Delivery::of(&self.app.host.invocations()[self.counted]));
+        self.replace_host().await;
+        self.put(ORDER).await;
+    }
+
+    pub(super) async fn delete_table(&self) {
+        let gate = Gate::default();
+        self.app.account.create_table(TABLE).await.unwrap();
+        self.reach(Step::Commit, Moment::Before, &gate).await;
+        self.app.account.delete_table(TABLE).await.unwrap();
+        gate.open();
+    }
+
+    pub(super) async fn restart_storage_between_orders(&self) {
+        self.restart_storage().await;
+        self.put_and_wait(1).await;
+    }
+
+    pub(super) async fn restart_storage_during_commit(&mut self) {
+        self.app.queues.set_rule(short_visibility);
+        self.reach(Step::Commit, Moment::After, &Gate::default()).await;
+        self.machine.kill().await;
+        self.restart_storage().await;
+        self.deliveries.push(Delivery::Killed);
+        self.replace_host().await;
+    }
+
+    pub(super) async fn restart_storage(&self) {
+        let (storage, _) = self.storage.as_ref().unwrap();
+        storage.stop().await.unwrap();
+        storage.restart().await.unwrap();
+    }
+}
+
+fn held(moment: Moment, gate: &Gate) -> Fault {
+    match moment {
+        Moment::Before => Fault::Held(gate.clone()),
+        Moment::After => Fault::HangReply,
+        Moment::Pause => Fault::Status(503, vec![("retry-after", "100".to_owned())], String::new()),
+    }
+}
+
+/// As Azure does with what is signed more than 15 minutes from now.
+pub(super) fn refuse_wrong_times(request: &Request) -> Fault {
+    if error_of_clock(request) < time::Duration::minutes(15) {
+        return Fault::Pass;
+    }
+    let body = r#"{"odata.error":{"code":"AuthenticationFailed","message":{"lang":"en-US","value":"no"}}}"#;
+    Fault::Status(403, Vec::new(), body.to_owned())
+}
+
+fn error_of_clock(request: &Request) -> time::Duration {
+    let signed = request.headers.iter().find(|(name, _)| name == "x-ms-date").map(|(_, time)| time).unwrap();
+    let signed = time::OffsetDateTime::parse(signed, &time::format_description::well_known::Rfc2822).unwrap();
+    (signed - time::OffsetDateTime::now_utc()).abs()
+}

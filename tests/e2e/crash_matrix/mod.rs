@@ -1,0 +1,53 @@
+//! Every place at which a delivery can be struck, and what becomes of the order: one scenario for each, played over the
+//! real handler and real storage. What was seen is the table in `docs/crash-matrix.md`;
+//! `UPDATE_CRASH_MATRIX=1 cargo test --test e2e crash_matrix` writes it anew.
+
+mod arrange;
+mod attacks;
+mod document;
+mod scenario;
+mod scenarios;
+mod step;
+mod strike;
+
+use futures::{FutureExt, StreamExt, stream};
+use scenario::{Scenario, Seen};
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
+
+/// They wait more than they work: for time-outs, and for messages that come back.
+const AT_ONCE: usize = 12;
+
+#[tokio::test]
+async fn crash_matrix() {
+    let scenarios = scenarios::all();
+    let only = std::env::var("CRASH_MATRIX_ONLY").unwrap_or_default();
+    let selected: Vec<_> = scenarios.iter().filter(|scenario| scenario.name().contains(&only)).collect();
+    let played =
+        stream::iter(selected.iter().map(|scenario| play(scenario))).buffered(AT_ONCE).collect::<Vec<_>>().await;
+
+    let mut faults = Vec::new();
+    for (scenario, (result, duration)) in selected.iter().zip(&played) {
+        println!("{duration:5.1?} {}: {result:?}", scenario.name());
+        match result {
+            Ok(seen) if *seen == scenario.seen => {}
+            Ok(seen) => {
+                faults.push(format!("{}:\n  seen     {seen:?}\n  expected {:?}", scenario.name(), scenario.seen))
+            }
+            Err(fault) => faults.push(format!("{}:\n  {fault}", scenario.name())),
+        }
+    }
+    assert!(faults.is_empty(), "{} of {} scenarios:\n{}", faults.len(), selected.len(), faults.join("\n"));
+    if only.is_empty() {
+        let seen = played.into_iter().filter_map(|(result, _)| result.ok());
+        document::check(&scenarios.iter().zip(seen).collect::<Vec<_>>());
+    }
+}
+
+async fn play(scenario: &Scenario) -> (Result<Seen, String>, Duration) {
+    let start = Instant::now();
+    let result = AssertUnwindSafe(scenario.play()).catch_unwind().await;
+    (result.unwrap_or_else(|_| Err("panicked: see above".to_owned())), start.elapsed())
+}

@@ -1,0 +1,193 @@
+//! A scenario: where to strike, with what, and what must be seen.
+
+use super::step::Step;
+use dev::{Fault, Invocation};
+use std::fmt;
+
+pub(super) struct Scenario {
+    pub(super) attack: Attack,
+    pub(super) seen: Seen,
+}
+
+impl Scenario {
+    pub(super) fn name(&self) -> String {
+        format!("{} | {}", self.attack.step(), self.attack.fault())
+    }
+}
+
+/// What happened to the one message, and to what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) deliveries: Vec<Delivery>,
+    /// Records of the order.
+    pub(super) records: usize,
+    /// Copies of its event that the deliveries published, and the timer.
+    pub(super) published: [usize; 2],
+    /// Copies of the message in quarantine.
+    pub(super) quarantined: usize,
+}
+
+/// How one delivery ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// The host, or its handler, did not live to see the end.
+    Killed,
+    /// The host was answered this, and delivers again.
+    Failed(String),
+    Committed,
+    Duplicate,
+    Quarantined,
+}
+
+impl Delivery {
+    pub(super) fn of(invocation: &Invocation) -> Self {
+        let Invocation { succeeded, status, reason, return_value, logs, .. } = invocation;
+        let is_duplicate = logs.first().is_some_and(|line| line.starts_with("Duplicate message detected"));
+        match (succeeded, status) {
+            (false, None) => Self::Killed,
+            (false, Some(_)) => Self::Failed(reason.clone().unwrap_or_default()),
+            (true, _) if return_value.is_none() => Self::Quarantined,
+            (true, _) if is_duplicate => Self::Duplicate,
+            (true, _) => Self::Committed,
+        }
+    }
+}
+
+impl fmt::Display for Delivery {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Killed => formatter.write_str("killed"),
+            Self::Failed(reason) => write!(formatter, "failed (*{reason}*)"),
+            Self::Committed => formatter.write_str("committed"),
+            Self::Duplicate => formatter.write_str("duplicate"),
+            Self::Quarantined => formatter.write_str("quarantined"),
+        }
+    }
+}
+
+/// Where something that is killed has got to in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// The service has not seen it.
+    Before,
+    /// The service has carried it out, and the answer is on its way.
+    After,
+    /// The service has refused it, and asked for a pause.
+    Pause,
+}
+
+/// When a commit that was given up is applied after all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Late {
+    BeforeTheLook,
+    AfterTheSecondTry,
+    AfterTheDeliveryFailed,
+}
+
+/// What strikes.
+#[derive(Clone, Debug)]
+pub(super) enum Attack {
+    /// SIGKILL for the handler; the host goes on.
+    KillHandler(Step, Moment),
+    /// An end without a word for host and handler, as of their machine; another one takes over.
+    KillHost(Step, Moment),
+    /// The same for a message that is quarantined.
+    KillHostRejecting(Step, Moment),
+    /// The first so many requests meet a fault. It is over when the first delivery is.
+    Wire(Step, usize, Fault),
+    LateCommit(Late),
+    TwoProcessesAtOnce,
+    VisibilityLost,
+    /// For longer than all deliveries; then the message is put back from the poison queue.
+    TablesDown,
+    TableDeleted,
+    StorageRestartedBetweenOrders,
+    StorageRestartedDuringCommit,
+    WrongKey,
+    /// The handler's clock is off by so many hours. Azure refuses what is signed more than 15 minutes off; within, or on
+    /// an emulator, it is answered.
+    Clock {
+        hours: i64,
+        refused: bool,
+    },
+}
+
+/// As often as it is made.
+pub(super) const ALWAYS: usize = usize::MAX;
+
+impl Attack {
+    /// The step at which it strikes, for the document.
+    pub(super) fn step(&self) -> String {
+        match self {
+            Self::KillHandler(step, _) | Self::KillHost(step, _) | Self::KillHostRejecting(step, _) => step.to_string(),
+            Self::Wire(step, ..) => step.to_string(),
+            Self::LateCommit(_) | Self::TableDeleted | Self::StorageRestartedDuringCommit => Step::Commit.to_string(),
+            Self::TwoProcessesAtOnce | Self::VisibilityLost => "deliver the message (host)".to_owned(),
+            Self::TablesDown | Self::StorageRestartedBetweenOrders | Self::WrongKey | Self::Clock { .. } => {
+                "any".to_owned()
+            }
+        }
+    }
+
+    /// What happens there, for the document.
+    pub(super) fn fault(&self) -> String {
+        match self {
+            Self::KillHandler(_, moment) => format!("handler killed {}", at(*moment)),
+            Self::KillHost(_, moment) => format!("host and handler killed {}", at(*moment)),
+            Self::KillHostRejecting(_, moment) => format!("message rejected; host and handler killed {}", at(*moment)),
+            Self::Wire(_, count, fault) => format!("{}{}", wire(fault), times(*count)),
+            Self::LateCommit(Late::BeforeTheLook) => "given up after 5 s, applied before the look".to_owned(),
+            Self::LateCommit(Late::AfterTheSecondTry) => "given up after 5 s, applied after the second try".to_owned(),
+            Self::LateCommit(Late::AfterTheDeliveryFailed) => {
+                "given up after 5 s, look refused, applied later".to_owned()
+            }
+            Self::TwoProcessesAtOnce => "to two processes at the same instant".to_owned(),
+            Self::VisibilityLost => "again, to another process, before the first commits".to_owned(),
+            Self::TablesDown => "tables down for all deliveries; put back from the poison queue".to_owned(),
+            Self::TableDeleted => "table deleted under it".to_owned(),
+            Self::StorageRestartedBetweenOrders => "storage restarted between two orders".to_owned(),
+            Self::StorageRestartedDuringCommit => "carried out, then storage, host and handler restarted".to_owned(),
+            Self::WrongKey => "wrong account key for all deliveries; put back from the poison queue".to_owned(),
+            Self::Clock { hours, refused: true } => {
+                format!("clock {hours:+} h, signatures refused for all deliveries; put back from the poison queue")
+            }
+            Self::Clock { hours, .. } => format!("clock {hours:+} h; duplicate to an instance with the right time"),
+        }
+    }
+}
+
+fn at(moment: Moment) -> &'static str {
+    match moment {
+        Moment::Before => "before the service has the request",
+        Moment::After => "after the service has carried it out",
+        Moment::Pause => "in the pause that the service asked for",
+    }
+}
+
+fn times(count: usize) -> String {
+    match count {
+        1 => String::new(),
+        ALWAYS => ", every time".to_owned(),
+        count => format!(", {count} times"),
+    }
+}
+
+fn wire(fault: &Fault) -> String {
+    let details = |headers: &[(&str, String)]| match headers {
+        [("retry-after", seconds)] => format!(" and `Retry-After: {seconds}`"),
+        [("x-ms-error-code", code)] => format!(" `{code}`"),
+        _ => String::new(),
+    };
+    match fault {
+        Fault::DropRequest => "request lost".to_owned(),
+        Fault::Reset => "connection reset, request lost".to_owned(),
+        Fault::Hang => "request lost, no answer for 5 s".to_owned(),
+        Fault::Garbage => "request lost, answered with garbage".to_owned(),
+        Fault::DropReply => "carried out, reply lost".to_owned(),
+        Fault::HangReply => "carried out, no answer for 5 s".to_owned(),
+        Fault::CutReply => "carried out, connection reset in the middle of the reply".to_owned(),
+        Fault::FalseReply(status, ..) => format!("carried out, but answered {status}"),
+        Fault::Status(status, headers, _) => format!("refused with {status}{}", details(headers)),
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,175 @@
+//! The table: each row is struck, watched, and written into `docs/crash-matrix.md`.
+
+use super::{
+    scenario::{ALWAYS, Attack, Delivery, Late, Moment, Scenario, Seen},
+    step::Step,
+};
+use Attack::{Clock, KillHandler, KillHost, KillHostRejecting, LateCommit, Wire};
+use Delivery::{Committed, Duplicate, Killed, Quarantined};
+use Moment::{After, Before, Pause};
+use Step::{Commit, CreateQueue, CreateTable, Forget, Look, Put, Quarantine, TakeOff};
+use dev::Fault;
+
+pub(super) fn all() -> Vec<Scenario> {
+    let tables = [crashes(), commits(), late_commits(), looks(), publications(), first_orders(), hosts(), outages()];
+    let mut all: Vec<_> = tables.into_iter().flatten().collect();
+    // The clock of another process can be shifted on Linux only.
+    if cfg!(target_os = "linux") {
+        all.extend(clocks());
+    }
+    all
+}
+
+fn crashes() -> Vec<Scenario> {
+    vec![
+        row(KillHandler(CreateTable, Before), [Killed, Committed], [1, 0]),
+        row(KillHandler(CreateTable, After), [Killed, Committed], [1, 0]),
+        row(KillHandler(Commit, Pause), [Killed, Committed], [1, 0]),
+        row(KillHandler(Commit, Before), [Killed, Committed], [1, 0]),
+        row(KillHandler(Commit, After), [Killed, Duplicate], [0, 1]),
+        row(KillHandler(CreateQueue, Before), [Killed, Duplicate], [0, 1]),
+        row(KillHandler(CreateQueue, After), [Killed, Duplicate], [0, 1]),
+        row(KillHandler(Put, Before), [Killed, Duplicate], [0, 1]),
+        row(KillHandler(Put, After), [Killed, Duplicate], [1, 1]),
+        row(KillHandler(Forget, Before), [Killed, Duplicate], [1, 1]),
+        row(KillHandler(Forget, After), [Killed, Duplicate], [1, 0]),
+        row(KillHandler(TakeOff, Before), [Committed], [1, 0]),
+        row(KillHandler(Look, Before), [Committed, Killed, Duplicate], [1, 0]),
+        row(KillHandler(Look, After), [Committed, Killed, Duplicate], [1, 0]),
+    ]
+}
+
+fn commits() -> Vec<Scenario> {
+    let busy = || failed("Storage is throttling");
+    vec![
+        row(Wire(Commit, 1, Fault::DropRequest), [Committed], [1, 0]),
+        row(Wire(Commit, 1, Fault::Reset), [Committed], [1, 0]),
+        row(Wire(Commit, 1, Fault::Hang), [Committed], [1, 0]),
+        row(Wire(Commit, 1, Fault::Garbage), [Committed], [1, 0]),
+        row(Wire(Commit, 1, Fault::DropReply), [Committed], [1, 0]),
+        row(Wire(Commit, 1, Fault::HangReply), [Committed], [1, 0]),
+        row(Wire(Commit, 1, Fault::CutReply), [Committed], [1, 0]),
+        row(Wire(Commit, 1, false_reply(500)), [Committed], [1, 0]),
+        row(Wire(Commit, 1, status(429)), [Committed], [1, 0]),
+        row(Wire(Commit, 1, status(500)), [Committed], [1, 0]),
+        row(Wire(Commit, 1, status(503)), [Committed], [1, 0]),
+        row(Wire(Commit, 1, asking(429, 1)), [Committed], [1, 0]),
+        row(Wire(Commit, 1, asking(500, 1)), [Committed], [1, 0]),
+        row(Wire(Commit, 1, asking(503, 1)), [Committed], [1, 0]),
+        row(Wire(Commit, 3, being_deleted()), [Committed], [1, 0]),
+        row(Wire(Commit, ALWAYS, status(500)), [failed("Storage failed"), Committed], [1, 0]),
+        row(Wire(Commit, ALWAYS, status(503)), [busy(), Committed], [1, 0]),
+        row(Wire(Commit, ALWAYS, asking(503, 600)), [busy(), Committed], [1, 0]),
+        row(Attack::TableDeleted, [Committed], [1, 0]),
+    ]
+}
+
+fn late_commits() -> Vec<Scenario> {
+    let refused = || failed("Storage refused the credential");
+    vec![
+        row(LateCommit(Late::BeforeTheLook), [Committed], [1, 0]),
+        row(LateCommit(Late::AfterTheSecondTry), [Committed], [1, 0]),
+        row(LateCommit(Late::AfterTheDeliveryFailed), [refused(), Duplicate], [0, 1]),
+    ]
+}
+
+fn looks() -> Vec<Scenario> {
+    vec![
+        row(Wire(Look, 1, Fault::DropRequest), [Committed, Duplicate], [1, 0]),
+        row(Wire(Look, 1, Fault::HangReply), [Committed, Duplicate], [1, 0]),
+        row(Wire(Look, 1, Fault::CutReply), [Committed, Duplicate], [1, 0]),
+        row(Wire(Look, 1, status(503)), [Committed, Duplicate], [1, 0]),
+        row(Wire(Look, ALWAYS, status(503)), [Committed, failed("Storage is throttling"), Duplicate], [1, 0]),
+    ]
+}
+
+fn publications() -> Vec<Scenario> {
+    vec![
+        row(Wire(Put, 1, Fault::DropRequest), [Committed], [1, 0]),
+        row(Wire(Put, 1, Fault::Hang), [Committed], [1, 0]),
+        row(Wire(Put, 1, Fault::DropReply), [Committed], [2, 0]),
+        row(Wire(Put, 1, Fault::HangReply), [Committed], [2, 0]),
+        row(Wire(Put, 1, Fault::CutReply), [Committed], [2, 0]),
+        row(Wire(Put, 1, false_reply(500)), [Committed], [2, 0]),
+        row(Wire(Put, 1, status(503)), [Committed], [1, 0]),
+        row(Wire(Put, 1, asking(429, 1)), [Committed], [1, 0]),
+        row(Wire(Put, ALWAYS, status(403)), [Committed], [0, 1]),
+        row(Wire(Put, ALWAYS, status(503)), [Committed], [0, 1]),
+        row(Wire(Forget, 1, Fault::DropRequest), [Committed], [1, 0]),
+        row(Wire(Forget, 1, Fault::DropReply), [Committed], [1, 0]),
+        row(Wire(Forget, 1, status(503)), [Committed], [1, 0]),
+        row(Wire(Forget, ALWAYS, status(503)), [Committed], [1, 1]),
+    ]
+}
+
+fn first_orders() -> Vec<Scenario> {
+    vec![
+        row(Wire(CreateTable, 1, Fault::DropReply), [Committed], [1, 0]),
+        row(Wire(CreateTable, 1, status(503)), [Committed], [1, 0]),
+        row(Wire(CreateQueue, 1, Fault::DropReply), [Committed], [1, 0]),
+        row(Wire(CreateQueue, 1, status(503)), [Committed], [1, 0]),
+    ]
+}
+
+fn hosts() -> Vec<Scenario> {
+    let rejected = |step, moment, deliveries| {
+        let scenario = row(KillHostRejecting(step, moment), deliveries, [0, 0]);
+        Scenario { seen: Seen { records: 0, quarantined: 2, ..scenario.seen }, ..scenario }
+    };
+    vec![
+        row(KillHost(Commit, Before), [Killed, Committed], [1, 0]),
+        row(KillHost(Commit, After), [Killed, Duplicate], [0, 1]),
+        row(KillHost(Put, After), [Killed, Duplicate], [1, 1]),
+        row(KillHost(TakeOff, Before), [Committed, Duplicate], [1, 0]),
+        rejected(Quarantine, After, [Killed, Quarantined]),
+        rejected(TakeOff, Before, [Quarantined, Quarantined]),
+        row(Attack::TwoProcessesAtOnce, [Committed, Duplicate], [1, 0]),
+        row(Attack::VisibilityLost, [Committed, Duplicate], [1, 0]),
+    ]
+}
+
+fn outages() -> Vec<Scenario> {
+    let twice = |reason| [failed(reason), failed(reason), Committed];
+    vec![
+        row(Attack::TablesDown, twice("Storage cannot be reached"), [1, 0]),
+        row(Attack::WrongKey, twice("Storage refused the credential"), [1, 0]),
+        row(Attack::StorageRestartedBetweenOrders, [Committed], [1, 0]),
+        row(Attack::StorageRestartedDuringCommit, [Killed, Duplicate], [0, 1]),
+    ]
+}
+
+fn clocks() -> Vec<Scenario> {
+    let refused = || failed("Storage refused the credential");
+    let both = |hours| {
+        [
+            row(Clock { hours, refused: true }, [refused(), refused(), Committed], [1, 0]),
+            row(Clock { hours, refused: false }, [Committed, Duplicate], [1, 0]),
+        ]
+    };
+    [-5, 5].into_iter().flat_map(both).collect()
+}
+
+fn row<const N: usize>(attack: Attack, deliveries: [Delivery; N], published: [usize; 2]) -> Scenario {
+    Scenario { attack, seen: Seen { deliveries: deliveries.into(), records: 1, published, quarantined: 0 } }
+}
+
+fn failed(reason: &str) -> Delivery {
+    Delivery::Failed(reason.to_owned())
+}
+
+fn status(status: u16) -> Fault {
+    Fault::Status(status, Vec::new(), String::new())
+}
+
+fn false_reply(status: u16) -> Fault {
+    Fault::FalseReply(status, Vec::new(), String::new())
+}
+
+fn asking(status: u16, seconds: u16) -> Fault {
+    Fault::Status(status, vec![("retry-after", seconds.to_string())], String::new())
+}
+
+/// What Azure answers for about forty seconds after a table was deleted.
+fn being_deleted() -> Fault {
+    Fault::Status(409, vec![("x-ms-error-code", "TableBeingDeleted".to_owned())], String::new())
+}

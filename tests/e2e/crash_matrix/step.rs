@@ -1,0 +1,101 @@
+//! The requests that one delivery makes, as places to strike.
+
+use crate::app::App;
+use dev::{
+    Fault, FaultProxy,
+    proxy::{Kind, Request},
+};
+use std::fmt;
+
+/// A request, in the order in which a delivery makes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    CreateTable,
+    Commit,
+    Look,
+    CreateQueue,
+    Put,
+    Forget,
+    /// The host's, not the handler's, like the next.
+    Quarantine,
+    TakeOff,
+}
+
+impl Step {
+    pub(super) fn is(self, request: &Request) -> bool {
+        let Request { kind, target, method, .. } = request;
+        let queue = |name: &str| target.contains(&format!("/{name}/messages"));
+        match self {
+            Self::CreateTable => *kind == Kind::CreateTable,
+            Self::Commit => *kind == Kind::Batch,
+            Self::Look => *kind == Kind::GetEntity,
+            Self::CreateQueue => *kind == Kind::CreateQueue && target.contains("/order-events"),
+            Self::Put => *kind == Kind::PutMessage && queue("order-events"),
+            Self::Forget => *kind == Kind::Delete,
+            Self::Quarantine => *kind == Kind::PutMessage && queue("orders-quarantine"),
+            Self::TakeOff => method == "DELETE" && queue("orders"),
+        }
+    }
+
+    /// The proxy that sees this request.
+    pub(super) fn proxy(self, app: &App) -> &FaultProxy {
+        match self {
+            Self::CreateTable | Self::Commit | Self::Look | Self::Forget => &app.tables,
+            Self::CreateQueue | Self::Put | Self::Quarantine | Self::TakeOff => &app.queues,
+        }
+    }
+
+    /// The first `count` of these requests meet `fault`, the others of the same proxy pass.
+    pub(super) fn strike(self, app: &App, count: usize, fault: Fault) {
+        self.proxy(app).set_rule(self.rule(count, fault, |_| Fault::Pass));
+    }
+
+    /// A rule for the first `count` of these requests, and another for what it does not concern.
+    pub(super) fn rule(
+        self,
+        mut count: usize,
+        fault: Fault,
+        otherwise: impl Fn(&Request) -> Fault,
+    ) -> impl FnMut(&Request) -> Fault {
+        move |request| {
+            if count == 0 || !self.is(request) {
+                return otherwise(request);
+            }
+            count -= 1;
+            fault.clone()
+        }
+    }
+
+    pub(super) fn arrived(self, app: &App) -> usize {
+        self.proxy(app).requests().iter().filter(|request| self.is(request)).count()
+    }
+
+    pub(super) fn carried_out(self, app: &App) -> usize {
+        self.proxy(app).carried_out().iter().filter(|request| self.is(request)).count()
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::CreateTable => "create the table",
+            Self::Commit => "commit the order",
+            Self::Look => "look at the record",
+            Self::CreateQueue => "create the queue of events",
+            Self::Put => "publish the event",
+            Self::Forget => "delete the row of the event",
+            Self::Quarantine => "put into quarantine (host)",
+            Self::TakeOff => "take the message off the queue (host)",
+        })
+    }
+}
+
+/// A message received under this rule is hidden for a second instead of ten minutes, which is how long it takes until the
+/// message of a dead host comes back.
+pub(super) fn short_visibility(request: &Request) -> Fault {
+    if !request.target.contains("visibilitytimeout=600") {
+        return Fault::Pass;
+    }
+    let target = request.target.replace("visibilitytimeout=600", "visibilitytimeout=1");
+    Fault::Instead(Request { target, ..request.clone() })
+}

@@ -1,0 +1,88 @@
+//! What must be true of an account when everything is delivered, whatever went wrong meanwhile: one record and one effect
+//! for each order, every event published under one id, every other message kept, and nothing else anywhere.
+
+use crate::app::{TABLE, text};
+use dev::Account;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+/// What was sent, by what has to become of it.
+pub(crate) struct Promised {
+    /// The receipts of all orders that have to take effect.
+    pub(crate) receipts: BTreeSet<String>,
+    /// The messages that have to be kept, each at least once.
+    pub(crate) quarantined: BTreeSet<String>,
+}
+
+impl Promised {
+    /// Checks everything, and answers with the number of copies of each event, by the id of its order. Takes the messages
+    /// off the queues of events and of quarantine.
+    pub(crate) async fn check(&self, account: &Account) -> Result<BTreeMap<String, usize>, String> {
+        let hashes = self.records(account).await?;
+        let copies = self.events(account, &hashes).await?;
+        let kept: BTreeSet<_> =
+            take_all(account, "orders-quarantine").await.iter().map(|text| member(text, "message")).collect();
+        equal("messages in quarantine", &kept, &self.quarantined)?;
+        for queue in ["orders", "orders-poison"] {
+            equal(queue, &account.queue_length(queue).await.unwrap(), &0)?;
+        }
+        Ok(copies)
+    }
+
+    /// The receipts by the hashes of their orders' keys. There is one record for each order, and no other row.
+    async fn records(&self, account: &Account) -> Result<BTreeMap<String, String>, String> {
+        let rows = account.rows(TABLE).await.unwrap();
+        let mut hashes = BTreeMap::new();
+        for row in &rows {
+            let row_key = text(row, "RowKey");
+            let hash = row_key.strip_prefix("record~").ok_or_else(|| format!("left in the table: {row:?}"))?;
+            hashes.insert(hash.to_owned(), text(row, "receipt"));
+        }
+        equal("number of records", &rows.len(), &self.receipts.len())?;
+        equal("receipts", &hashes.values().cloned().collect(), &self.receipts)?;
+        Ok(hashes)
+    }
+
+    /// Each order is announced, always in the same words and under the id that follows from its record.
+    async fn events(
+        &self,
+        account: &Account,
+        hashes: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, usize>, String> {
+        let (mut bodies, mut copies) = (BTreeMap::new(), BTreeMap::new());
+        for body in take_all(account, "order-events").await {
+            let id = member(&body, "id");
+            let hash = id.strip_suffix("-0").unwrap_or_default();
+            let receipt = hashes.get(hash).ok_or_else(|| format!("an event without a record: {body}"))?;
+            if !body.ends_with(&format!("\"data\":{receipt}}}")) {
+                return Err(format!("an event that does not say {receipt}: {body}"));
+            }
+            *copies.entry(member(receipt, "id")).or_default() += 1;
+            equal("copy of an event", &body, bodies.entry(id).or_insert_with(|| body.clone()))?;
+        }
+        equal("number of different events", &bodies.len(), &hashes.len())?;
+        Ok(copies)
+    }
+}
+
+/// Every message of a queue, taken off it.
+pub(crate) async fn take_all(account: &Account, queue: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    while account.queue_length(queue).await.unwrap() > all.len() as u64 {
+        let messages = account.receive(queue, 32, Duration::from_secs(3_600)).await.unwrap();
+        all.extend(messages.into_iter().map(|message| message.text));
+    }
+    all
+}
+
+fn member(json: &str, name: &str) -> String {
+    let value: Value = serde_json::from_str(json).unwrap();
+    value[name].as_str().unwrap().to_owned()
+}
+
+fn equal<T: PartialEq + std::fmt::Debug>(what: &str, actual: &T, expected: &T) -> Result<(), String> {
+    if actual == expected { Ok(()) } else { Err(format!("{what}: {actual:?} instead of {expected:?}")) }
+}
