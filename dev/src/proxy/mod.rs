@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::storage::{Account, Service};
+use crate::storage::{Account, IDLE, Service};
 
 pub use fault::{Fault, Gate};
 pub use request::{Kind, Request};
@@ -61,7 +61,11 @@ impl FaultProxy {
         let Some((upstream, _)) = endpoint.rsplit_once('/') else { bail!("endpoint without the account: {endpoint}") };
         let shared = Arc::new(Shared {
             upstream: upstream.to_owned(),
-            client: reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?,
+            client: reqwest::Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .pool_idle_timeout(IDLE)
+                .build()?,
             requests: Mutex::default(),
             carried_out: Mutex::default(),
             rule: Mutex::new(Box::new(|_| Fault::Pass)),

@@ -10,7 +10,7 @@ mod queues;
 mod sas;
 mod tables;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use reqwest::{Client, Method, RequestBuilder, Response};
@@ -23,6 +23,10 @@ pub const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
 /// Its published key: no secret. <https://learn.microsoft.com/azure/storage/common/storage-connect-azurite>
 pub const EMULATOR_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// How long a connection to the emulator may be idle and still be used: it closes them after five seconds, and what is sent
+/// at that moment is lost.
+pub(crate) const IDLE: Duration = Duration::from_secs(2);
 
 /// One of the three services of an account.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -113,7 +117,8 @@ impl Account {
     pub fn new(name: &str, key: &str, endpoints: [String; 3]) -> Result<Self> {
         let sas = sas::account_sas(name, key).with_context(|| format!("key of storage account {name}"))?;
         // Environment proxies are for the outer world; all of this is on loopback.
-        let client = Client::builder().no_proxy().build().context("cannot build the storage client")?;
+        let client = Client::builder().no_proxy().pool_idle_timeout(IDLE).build();
+        let client = client.context("cannot build the storage client")?;
         Ok(Self { name: name.to_owned(), key: key.to_owned(), endpoints, sas, client })
     }
 
