@@ -107,21 +107,9 @@ impl App {
         self.host.drain(&self.account, "orders", LIMIT).await.unwrap();
     }
 
-    /// Makes everything in the table two minutes older: past the grace period, in which the timer and duplicates leave
-    /// events alone.
+    /// Makes everything in the table two minutes older.
     pub(crate) async fn age(&self) {
-        let earlier = time::OffsetDateTime::now_utc() - time::Duration::minutes(2);
-        let earlier = earlier.format(&time::format_description::well_known::Rfc3339).unwrap();
-        for row in self.rows().await {
-            let property = if text(&row, "RowKey").starts_with("outbox~") { "created_at" } else { "committed_at" };
-            let mut change = Row::new();
-            for key in ["PartitionKey", "RowKey"] {
-                change.insert(key.to_owned(), row[key].clone());
-            }
-            change.insert(format!("{property}@odata.type"), "Edm.DateTime".into());
-            change.insert(property.to_owned(), earlier.clone().into());
-            self.account.merge_row(TABLE, &change).await.unwrap();
-        }
+        age(&self.account, self.rows().await).await;
     }
 
     /// Everything in the table.
@@ -183,6 +171,22 @@ impl App {
     /// All lines of the console in which `text` stands.
     pub(crate) fn lines_with(&self, text: &str) -> Vec<String> {
         self.host.lines().into_iter().map(|line| line.text).filter(|line| line.contains(text)).collect()
+    }
+}
+
+/// Makes rows two minutes older: past the grace period, in which the timer and duplicates leave events alone.
+pub(crate) async fn age(account: &Account, rows: Vec<Row>) {
+    let earlier = time::OffsetDateTime::now_utc() - time::Duration::minutes(2);
+    let earlier = earlier.format(&time::format_description::well_known::Rfc3339).unwrap();
+    for row in rows {
+        let property = if text(&row, "RowKey").starts_with("outbox~") { "created_at" } else { "committed_at" };
+        let mut change = Row::new();
+        for key in ["PartitionKey", "RowKey"] {
+            change.insert(key.to_owned(), row[key].clone());
+        }
+        change.insert(format!("{property}@odata.type"), "Edm.DateTime".into());
+        change.insert(property.to_owned(), earlier.clone().into());
+        account.merge_row(TABLE, &change).await.unwrap();
     }
 }
 

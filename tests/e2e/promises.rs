@@ -19,10 +19,15 @@ pub(crate) struct Promised {
 
 impl Promised {
     /// Checks everything, and answers with the number of copies of each event, by the id of its order. Takes the messages
-    /// off the queues of events and of quarantine.
-    pub(crate) async fn check(&self, account: &Account) -> Result<BTreeMap<String, usize>, String> {
+    /// off the queues of events and of quarantine; `taken` are the events that somebody took before.
+    pub(crate) async fn check(
+        &self,
+        account: &Account,
+        mut taken: Vec<String>,
+    ) -> Result<BTreeMap<String, usize>, String> {
+        taken.extend(take_all(account, "order-events").await);
         let hashes = self.records(account).await?;
-        let copies = self.events(account, &hashes).await?;
+        let copies = events(taken, &hashes)?;
         let kept: BTreeSet<_> =
             take_all(account, "orders-quarantine").await.iter().map(|text| member(text, "message")).collect();
         equal("messages in quarantine", &kept, &self.quarantined)?;
@@ -45,27 +50,23 @@ impl Promised {
         equal("receipts", &hashes.values().cloned().collect(), &self.receipts)?;
         Ok(hashes)
     }
+}
 
-    /// Each order is announced, always in the same words and under the id that follows from its record.
-    async fn events(
-        &self,
-        account: &Account,
-        hashes: &BTreeMap<String, String>,
-    ) -> Result<BTreeMap<String, usize>, String> {
-        let (mut bodies, mut copies) = (BTreeMap::new(), BTreeMap::new());
-        for body in take_all(account, "order-events").await {
-            let id = member(&body, "id");
-            let hash = id.strip_suffix("-0").unwrap_or_default();
-            let receipt = hashes.get(hash).ok_or_else(|| format!("an event without a record: {body}"))?;
-            if !body.ends_with(&format!("\"data\":{receipt}}}")) {
-                return Err(format!("an event that does not say {receipt}: {body}"));
-            }
-            *copies.entry(member(receipt, "id")).or_default() += 1;
-            equal("copy of an event", &body, bodies.entry(id).or_insert_with(|| body.clone()))?;
+/// Each order is announced, always in the same words and under the id that follows from its record.
+fn events(taken: Vec<String>, hashes: &BTreeMap<String, String>) -> Result<BTreeMap<String, usize>, String> {
+    let (mut bodies, mut copies) = (BTreeMap::new(), BTreeMap::new());
+    for body in taken {
+        let id = member(&body, "id");
+        let hash = id.strip_suffix("-0").unwrap_or_default();
+        let receipt = hashes.get(hash).ok_or_else(|| format!("an event without a record: {body}"))?;
+        if !body.ends_with(&format!("\"data\":{receipt}}}")) {
+            return Err(format!("an event that does not say {receipt}: {body}"));
         }
-        equal("number of different events", &bodies.len(), &hashes.len())?;
-        Ok(copies)
+        *copies.entry(member(receipt, "id")).or_default() += 1;
+        equal("copy of an event", &body, bodies.entry(id).or_insert_with(|| body.clone()))?;
     }
+    equal("number of different events", &bodies.len(), &hashes.len())?;
+    Ok(copies)
 }
 
 /// Every message of a queue, taken off it.
@@ -73,6 +74,7 @@ pub(crate) async fn take_all(account: &Account, queue: &str) -> Vec<String> {
     let mut all = Vec::new();
     while account.queue_length(queue).await.unwrap() > all.len() as u64 {
         let messages = account.receive(queue, 32, Duration::from_secs(3_600)).await.unwrap();
+        assert!(!messages.is_empty(), "queue {queue} has hidden messages");
         all.extend(messages.into_iter().map(|message| message.text));
     }
     all

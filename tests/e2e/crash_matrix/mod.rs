@@ -1,6 +1,7 @@
 //! Every place at which a delivery can be struck, and what becomes of the order: one scenario for each, played over the
 //! real handler and real storage. What was seen is the table in `docs/crash-matrix.md`;
-//! `UPDATE_CRASH_MATRIX=1 cargo test --test e2e crash_matrix` writes it anew.
+//! `UPDATE_CRASH_MATRIX=1 cargo test --test e2e crash_matrix` writes it anew. `CRASH_MATRIX_ONLY=killed` plays only the
+//! scenarios whose name holds that text.
 
 mod arrange;
 mod attacks;
@@ -34,7 +35,7 @@ async fn crash_matrix() {
         match result {
             Ok(seen) if *seen == scenario.seen => {}
             Ok(seen) => {
-                faults.push(format!("{}:\n  seen     {seen:?}\n  expected {:?}", scenario.name(), scenario.seen))
+                faults.push(format!("{}:\n  seen     {seen:?}\n  expected {:?}", scenario.name(), scenario.seen));
             }
             Err(fault) => faults.push(format!("{}:\n  {fault}", scenario.name())),
         }

@@ -43,7 +43,7 @@ impl Scenario {
             receipts: struck.receipts(&self.attack),
             quarantined: if seen.quarantined > 0 { BTreeSet::from([NO_ORDER.to_owned()]) } else { BTreeSet::new() },
         };
-        let copies = promised.check(&struck.app.account).await?;
+        let copies = promised.check(&struck.app.account, Vec::new()).await?;
         let published: usize = seen.published.iter().sum();
         if copies.get("order-123").copied().unwrap_or_default() != published {
             return Err(format!("{copies:?} events instead of {published}"));

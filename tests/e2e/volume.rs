@@ -1,0 +1,155 @@
+//! Many orders, three in ten of them duplicates, through two hosts, while every second one of the handlers is killed.
+//!
+//! `VOLUME_ORDERS=10000 cargo test --test e2e volume` goes the whole way. Azurite is the limit: the time it needs for one
+//! message of a queue grows with the number of all messages, so they are sent and taken off while others are delivered.
+
+use crate::{
+    app::{TABLE, TIMER, age, options, settings, text},
+    promises::{Promised, take_all},
+};
+use dev::{
+    Account, Azurite, LocalHost,
+    azurite::{Persistence, Ports},
+    storage::{Row, Service},
+};
+use futures::{StreamExt, stream};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// As many as there is time for in every `cargo test`.
+const ORDERS: usize = 2_000;
+/// As many lie on the queue at most.
+const WAITING: u64 = 300;
+const KILL_INTERVAL: Duration = Duration::from_secs(1);
+/// For ten thousand on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+
+const BUSY: [(&str, &str); 3] = [
+    ("AzureFunctionsJobHost__extensions__queues__batchSize", "32"),
+    ("AzureFunctionsJobHost__extensions__queues__newBatchThreshold", "32"),
+    ("AzureFunctionsJobHost__extensions__queues__visibilityTimeout", "00:00:01"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_orders_with_duplicates_while_handlers_are_killed_take_effect_once_each() {
+    let orders = std::env::var("VOLUME_ORDERS").ok().map_or(ORDERS, |orders| orders.parse().unwrap());
+    // One process of Azurite uses one core at most: tables and queues get one each.
+    let tables = Azurite::start(Ports::Free, Persistence::Memory).await.unwrap();
+    let queues = Azurite::start(Ports::Free, Persistence::Memory).await.unwrap();
+    let queue_endpoint = queues.account().unwrap().endpoint(Service::Queue).to_owned();
+    let account = tables.account().unwrap().with_endpoint(Service::Queue, &queue_endpoint);
+
+    let start = Instant::now();
+    account.create_queue("orders").await.unwrap();
+    account.create_queue("order-events").await.unwrap();
+    let delivered = Arc::new(AtomicBool::new(false));
+    let consumer = tokio::spawn(consume(account.clone(), Arc::clone(&delivered)));
+    kill_and_deliver(&account, tokio::spawn(produce(account.clone(), orders))).await;
+    println!("{orders} messages delivered after {:.1?}", start.elapsed());
+    delivered.store(true, Ordering::SeqCst);
+    let taken = consumer.await.unwrap();
+
+    relay(&account).await;
+    let receipts =
+        (0..distinct(orders)).map(|n| format!(r#"{{"id":"order-{n:05}","status":"accepted","amount":{n}}}"#));
+    let promised = Promised { receipts: receipts.collect(), quarantined: BTreeSet::new() };
+    let copies = promised.check(&account, taken).await.unwrap();
+    let copies: usize = copies.values().sum();
+    println!("{copies} copies of {} events, checked after {:.1?}", distinct(orders), start.elapsed());
+}
+
+/// Seven in ten messages are new orders.
+fn distinct(orders: usize) -> usize {
+    orders * 7 / 10
+}
+
+async fn produce(account: Account, orders: usize) {
+    let mut numbers: Vec<_> = (0..orders).map(|n| n % distinct(orders)).collect();
+    fastrand::Rng::with_seed(4).shuffle(&mut numbers);
+    for numbers in numbers.chunks(64) {
+        while account.queue_length("orders").await.unwrap() > WAITING {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        stream::iter(numbers.to_vec()).for_each_concurrent(8, |n| put(&account, n)).await;
+    }
+}
+
+async fn put(account: &Account, n: usize) {
+    account.put("orders", &format!(r#"{{"id":"order-{n:05}","amount":{n}}}"#)).await.unwrap();
+}
+
+/// Takes the events off their queue, until everything is delivered and nothing comes any more.
+async fn consume(account: Account, delivered: Arc<AtomicBool>) -> Vec<String> {
+    let mut taken = Vec::new();
+    loop {
+        let was_delivered = delivered.load(Ordering::SeqCst);
+        let messages = account.receive("order-events", 32, Duration::from_secs(600)).await.unwrap();
+        if messages.is_empty() && was_delivered {
+            return taken;
+        }
+        if messages.len() < 32 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        for message in messages {
+            account.delete("order-events", &message).await.unwrap();
+            taken.push(message.text);
+        }
+    }
+}
+
+/// Kills one handler after the other until all that is produced is delivered.
+async fn kill_and_deliver(account: &Account, producer: tokio::task::JoinHandle<()>) {
+    let start = Instant::now();
+    let mut hosts = [host(account).await, host(account).await];
+    let (mut kills, mut crashed_hosts, mut put_back) = (0, 0, 0);
+    while !(producer.is_finished() && is_done(account, &mut put_back).await) {
+        assert!(start.elapsed() < LIMIT, "{} messages left", account.queue_length("orders").await.unwrap());
+        kills += usize::from(hosts[kills % 2].kill_worker().is_ok());
+        tokio::time::sleep(KILL_INTERVAL).await;
+        // Three crashes are too many for a host. Its platform starts another.
+        for crashed in hosts.iter_mut().filter(|host| host.stopped().is_some()) {
+            *crashed = host(account).await;
+            crashed_hosts += 1;
+        }
+    }
+    producer.await.unwrap();
+    println!(
+        "{kills} handlers killed, {crashed_hosts} hosts given up, {put_back} messages put back from the poison queue"
+    );
+    assert!(kills > 2, "over before anything was killed");
+}
+
+/// Whether nothing is left to deliver. What was killed too often goes back on the queue, as an operator would do it.
+async fn is_done(account: &Account, put_back: &mut usize) -> bool {
+    if account.queue_length("orders").await.unwrap() > 0 {
+        return false;
+    }
+    let poisoned = take_all(account, "orders-poison").await;
+    for message in &poisoned {
+        account.put("orders", message).await.unwrap();
+    }
+    *put_back += poisoned.len();
+    account.clear_queue("orders-poison").await.unwrap();
+    poisoned.is_empty()
+}
+
+/// Lets the timer publish what is left, as if a little later.
+async fn relay(account: &Account) {
+    let rows = account.rows(TABLE).await.unwrap();
+    let left: Vec<Row> = rows.into_iter().filter(|row| text(row, "RowKey").starts_with("outbox~")).collect();
+    println!("{} events left to the timer", left.len());
+    age(account, left).await;
+    assert!(host(account).await.fire_timer(TIMER).await.unwrap().succeeded);
+}
+
+async fn host(account: &Account) -> LocalHost {
+    let host = LocalHost::start(options(settings(account, &BUSY))).await.unwrap();
+    host.ready().await.unwrap();
+    host
+}
