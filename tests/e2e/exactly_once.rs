@@ -1,8 +1,8 @@
-//! One effect per id: at the same instant, from two processes, and across every point at which a handler can be killed.
+//! One effect per id: at the same instant, from two processes, and when answers get lost. What becomes of an order whose
+//! handler is killed is in the crash matrix.
 
 use crate::app::{App, LIMIT, QUEUE, TABLE, text};
 use dev::{Fault, proxy::Kind};
-use std::time::Duration;
 
 const ORDER: &str = r#"{"id":"order-123","amount":42}"#;
 const RECEIPT: &str = r#"{"id":"order-123","status":"accepted","amount":42}"#;
@@ -81,52 +81,6 @@ async fn a_commit_request_that_was_lost_is_sent_again() {
     assert_eq!(invocation.return_value, Some(RECEIPT.into()));
     assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::GetEntity, Kind::Batch, Kind::Delete]);
     assert_eq!(app.rows().await.len(), 2);
-}
-
-#[tokio::test]
-async fn a_handler_killed_before_its_commit_leaves_nothing_and_the_redelivery_commits() {
-    let app = App::start().await;
-    app.send(r#"{"id":"warm-up"}"#).await;
-    kill_at_the_next_batch(&app, Fault::Hang).await;
-    assert_eq!(app.rows().await.len(), 1, "only the warm-up");
-    app.tables.lift();
-    app.drain().await;
-    assert_eq!(app.receipts().await, [RECEIPT, r#"{"id":"warm-up","status":"accepted"}"#]);
-    assert_eq!(app.lines_with("Processing idempotent message id=order-123").len(), 1);
-}
-
-#[tokio::test]
-async fn a_handler_killed_after_its_commit_answers_the_redelivery_with_the_same_receipt() {
-    let app = App::start().await;
-    app.send(r#"{"id":"warm-up"}"#).await;
-    kill_at_the_next_batch(&app, Fault::HangReply).await;
-    let committed = app.rows().await;
-    assert_eq!(committed.len(), 3, "committed with its event, and nobody knows");
-    app.tables.lift();
-    app.drain().await;
-    assert_eq!(app.rows().await, committed);
-    assert_eq!(app.lines_with("Duplicate message detected; skipping id=order-123").len(), 1);
-    assert!(app.lines_with("Processing idempotent message id=order-123").is_empty());
-}
-
-/// Sends the order, waits until its commit is under way and stays there, and kills the handler.
-async fn kill_at_the_next_batch(app: &App, fault: Fault) {
-    app.tables.forget();
-    let fault_is = fault.clone();
-    app.tables.fail_next(1, Kind::Batch, fault);
-    let handler = app.host.worker_pid();
-    app.account.put("orders", ORDER).await.unwrap();
-    app.host.poll_now();
-    while !app.tables.kinds().contains(&Kind::Batch) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let applied = matches!(fault_is, Fault::HangReply);
-    while applied && app.rows().await.len() < 3 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    app.host.kill_worker().unwrap();
-    app.host.ready_again(handler).await.unwrap();
-    app.host.wait_for(|all| all.iter().any(|invocation| !invocation.succeeded), LIMIT).await.unwrap();
 }
 
 #[tokio::test]

@@ -287,3 +287,17 @@ async fn clients_that_are_slow_or_never_finish_hold_nobody_up() {
     check_alive(&app, pid, IDLE);
     assert_eq!(app.receipts().await.len(), 30, "and nothing that did not arrive whole took effect");
 }
+
+#[tokio::test]
+async fn a_body_that_never_comes_is_given_up_before_the_host_gives_up_the_process() {
+    let app = App::start_with(&[("AzureFunctionsJobHost__functionTimeout", "00:00:05")]).await;
+    let pid = app.host.worker_pid().unwrap();
+    let mut socket = TcpStream::connect(("127.0.0.1", app.host.worker_port())).await.unwrap();
+    socket.write_all(&request("content-length: 1000\r\n", b"{\"Data\":")).await.unwrap();
+    let mut answer = [0; 1_024];
+    let length = timeout(LIMIT, socket.read(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    assert!(answer.starts_with("HTTP/1.1 500 Not finished in time\r\n"), "{answer}");
+    invoke(&app, "order-123").await.unwrap();
+    check_alive(&app, pid, IDLE);
+}

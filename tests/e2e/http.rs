@@ -1,6 +1,6 @@
 //! The HTTP side of the handler, spoken to directly: what is served, what is not, and what survives.
 
-use crate::app::App;
+use crate::app::{App, LIMIT};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::{
@@ -125,8 +125,12 @@ async fn requests_in_one_connection_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_outlives_the_pool_of_the_host() {
+async fn an_idle_connection_outlives_the_pool_of_the_host_and_an_unfinished_request_does_not() {
     let app = App::start().await;
+    tokio::join!(idle_connection(&app), unfinished_request(&app));
+}
+
+async fn idle_connection(app: &App) {
     let mut socket = TcpStream::connect(("127.0.0.1", app.host.worker_port())).await.unwrap();
     let probe = b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n";
     let mut answer = [0; 1024];
@@ -136,4 +140,13 @@ async fn an_idle_connection_outlives_the_pool_of_the_host() {
         let read = tokio::time::timeout(Duration::from_secs(20), socket.read(&mut answer)).await.unwrap().unwrap();
         assert!(answer[..read].starts_with(b"HTTP/1.1 200 OK\r\n"));
     }
+}
+
+/// A client that stops in the middle of the head is told so after a minute.
+async fn unfinished_request(app: &App) {
+    let mut socket = TcpStream::connect(("127.0.0.1", app.host.worker_port())).await.unwrap();
+    socket.write_all(b"POST /queue_with_idempotency HTTP/1.1\r\nhost:").await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(LIMIT, socket.read_to_end(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 408 Request Timeout\r\n"), "{}", String::from_utf8_lossy(&answer));
 }
