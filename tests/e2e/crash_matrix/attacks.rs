@@ -1,7 +1,7 @@
 //! The attacks that take more than one fault.
 
 use super::{
-    scenario::{Delivery, Late, Moment},
+    scenario::{ALWAYS, Delivery, Late, Moment},
     step::{Step, short_visibility},
     strike::{ORDER, Struck},
 };
@@ -36,6 +36,24 @@ impl Struck {
         if step == Step::TakeOff {
             gate.open();
         }
+    }
+
+    pub(super) async fn kill_handler_in_tick(&mut self, step: Step, moment: Moment) {
+        Step::Put.strike(&self.app, ALWAYS, Fault::Status(403, Vec::new(), String::new()));
+        self.put_and_wait(1).await;
+        self.app.drain().await;
+        self.by_deliveries = Some(self.copies().await);
+        self.app.age().await;
+        self.lift();
+        self.app.forget_requests();
+        step.strike(&self.app, 1, held(moment, &Gate::default()));
+        let kill = async {
+            self.wait_at(step, moment).await;
+            self.app.host.kill_worker().unwrap();
+        };
+        let (tick, ()) = tokio::join!(self.app.host.fire_timer(TIMER), kill);
+        let tick = tick.unwrap();
+        assert!(tick.succeeded && tick.attempt == 1, "the host repeats the tick: {tick:?}");
     }
 
     pub(super) async fn kill_host(&mut self, (step, moment): (Step, Moment), message: &str) {

@@ -89,6 +89,8 @@ pub(super) enum Late {
 pub(super) enum Attack {
     /// SIGKILL for the handler; the host goes on.
     KillHandler(Step, Moment),
+    /// The same while the timer publishes what the delivery could not.
+    KillHandlerInTick(Step, Moment),
     /// An end without a word for host and handler, as of their machine; another one takes over.
     KillHost(Step, Moment),
     /// The same for a message that is quarantined.
@@ -119,8 +121,8 @@ impl Attack {
     /// The step at which it strikes, for the document.
     pub(super) fn step(&self) -> String {
         match self {
-            Self::KillHandler(step, _) | Self::KillHost(step, _) | Self::KillHostRejecting(step, _) => step.to_string(),
-            Self::Wire(step, ..) => step.to_string(),
+            Self::KillHandler(step, _) | Self::KillHandlerInTick(step, _) => step.to_string(),
+            Self::KillHost(step, _) | Self::KillHostRejecting(step, _) | Self::Wire(step, ..) => step.to_string(),
             Self::LateCommit(_) | Self::TableDeleted | Self::StorageRestartedDuringCommit => Step::Commit.to_string(),
             Self::TwoProcessesAtOnce | Self::VisibilityLost => "deliver the message (host)".to_owned(),
             Self::TablesDown | Self::StorageRestartedBetweenOrders | Self::WrongKey | Self::Clock { .. } => {
@@ -133,6 +135,7 @@ impl Attack {
     pub(super) fn fault(&self) -> String {
         match self {
             Self::KillHandler(_, moment) => format!("handler killed {}", at(*moment)),
+            Self::KillHandlerInTick(_, moment) => format!("by the timer; handler killed {}", at(*moment)),
             Self::KillHost(_, moment) => format!("host and handler killed {}", at(*moment)),
             Self::KillHostRejecting(_, moment) => format!("message rejected; host and handler killed {}", at(*moment)),
             Self::Wire(_, count, fault) => format!("{}{}", wire(fault), times(*count)),

@@ -4,14 +4,24 @@ use super::{
     scenario::{ALWAYS, Attack, Delivery, Late, Moment, Scenario, Seen},
     step::Step,
 };
-use Attack::{Clock, KillHandler, KillHost, KillHostRejecting, LateCommit, Wire};
+use Attack::{Clock, KillHandler, KillHandlerInTick, KillHost, KillHostRejecting, LateCommit, Wire};
 use Delivery::{Committed, Duplicate, Killed, Quarantined};
 use Moment::{After, Before, Pause};
 use Step::{Commit, CreateQueue, CreateTable, Forget, Look, Put, Quarantine, TakeOff};
 use dev::Fault;
 
 pub(super) fn all() -> Vec<Scenario> {
-    let tables = [crashes(), commits(), late_commits(), looks(), publications(), first_orders(), hosts(), outages()];
+    let tables = [
+        crashes(),
+        crashes_in_ticks(),
+        commits(),
+        late_commits(),
+        looks(),
+        publications(),
+        first_orders(),
+        hosts(),
+        outages(),
+    ];
     let mut all: Vec<_> = tables.into_iter().flatten().collect();
     // The clock of another process can be shifted on Linux only.
     if cfg!(target_os = "linux") {
@@ -36,6 +46,15 @@ fn crashes() -> Vec<Scenario> {
         row(KillHandler(TakeOff, Before), [Committed], [1, 0]),
         row(KillHandler(Look, Before), [Committed, Killed, Duplicate], [1, 0]),
         row(KillHandler(Look, After), [Committed, Killed, Duplicate], [1, 0]),
+    ]
+}
+
+fn crashes_in_ticks() -> Vec<Scenario> {
+    vec![
+        row(KillHandlerInTick(Put, Before), [Committed], [0, 1]),
+        row(KillHandlerInTick(Put, After), [Committed], [0, 2]),
+        row(KillHandlerInTick(Forget, Before), [Committed], [0, 2]),
+        row(KillHandlerInTick(Forget, After), [Committed], [0, 1]),
     ]
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Struck {
     pub(super) deliveries: Vec<Delivery>,
     /// How many invocations of the host in [`Self::app`] are counted, or concern something else.
     pub(super) counted: usize,
+    /// How many copies of the event there were before the timer came by, where the attack is on the timer.
+    pub(super) by_deliveries: Option<usize>,
     /// Of a storage of its own, as long as it is needed.
     pub(super) storage: Option<Storage>,
     /// What the host runs on, where it is going to die.
@@ -70,7 +72,7 @@ impl Struck {
             }
             _ => App::start().await,
         };
-        let mut struck = Self { app, deliveries: Vec::new(), counted: 0, storage, machine };
+        let mut struck = Self { app, deliveries: Vec::new(), counted: 0, by_deliveries: None, storage, machine };
         struck.precede(attack).await;
         struck
     }
@@ -101,6 +103,7 @@ impl Struck {
     async fn strike(&mut self, attack: &Attack) {
         match attack {
             Attack::KillHandler(step, moment) => self.kill_handler(*step, *moment).await,
+            Attack::KillHandlerInTick(step, moment) => self.kill_handler_in_tick(*step, *moment).await,
             Attack::KillHost(step, moment) | Attack::KillHostRejecting(step, moment) => {
                 self.kill_host((*step, *moment), message(attack)).await;
             }
@@ -158,7 +161,10 @@ impl Struck {
 
     /// What is stored and queued, before and after the timer comes by.
     async fn look(&self) -> Seen {
-        let by_deliveries = self.copies().await;
+        let by_deliveries = match self.by_deliveries {
+            Some(copies) => copies,
+            None => self.copies().await,
+        };
         self.app.age().await;
         assert!(self.app.host.fire_timer(TIMER).await.unwrap().succeeded);
         let rows = self.app.rows().await;
@@ -172,7 +178,7 @@ impl Struck {
         }
     }
 
-    async fn copies(&self) -> usize {
+    pub(super) async fn copies(&self) -> usize {
         self.app.events().await.iter().filter(|event| event["subject"] == "order-123").count()
     }
 }
