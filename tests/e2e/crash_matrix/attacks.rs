@@ -56,8 +56,15 @@ impl Struck {
         assert!(tick.succeeded && tick.attempt == 1, "the host repeats the tick: {tick:?}");
     }
 
-    pub(super) async fn kill_host(&mut self, (step, moment): (Step, Moment), message: &str) {
+    /// Sets the rule, and waits until no receive is under way that it did not concern.
+    async fn shorten_visibility(&self) {
         self.app.queues.set_rule(short_visibility);
+        let is_short = |request: &Request| request.target.contains("visibilitytimeout=1");
+        wait_until(|| self.app.queues.carried_out().iter().any(is_short)).await;
+    }
+
+    pub(super) async fn kill_host(&mut self, (step, moment): (Step, Moment), message: &str) {
+        self.shorten_visibility().await;
         let fault = held(moment, &Gate::default());
         step.proxy(&self.app).set_rule(step.rule(1, fault, short_visibility));
         self.put(message).await;
@@ -138,7 +145,7 @@ impl Struck {
 
     pub(super) async fn lose_visibility(&mut self) {
         let gate = Gate::default();
-        self.app.queues.set_rule(short_visibility);
+        self.shorten_visibility().await;
         self.reach(Step::Commit, Moment::Before, &gate).await;
         self.app.queues.lift();
         let other = self.app.second_instance().await;
@@ -194,7 +201,7 @@ impl Struck {
     }
 
     pub(super) async fn restart_storage_during_commit(&mut self) {
-        self.app.queues.set_rule(short_visibility);
+        self.shorten_visibility().await;
         self.reach(Step::Commit, Moment::After, &Gate::default()).await;
         self.machine.kill().await;
         self.restart_storage().await;
