@@ -1,5 +1,5 @@
-//! One effect per id: at the same instant, from two processes, and when answers get lost. What becomes of an order whose
-//! handler is killed is in the crash matrix.
+//! One effect per id: at the same instant, from two processes, and when answers get lost. What becomes of an order
+//! whose handler is killed is in the crash matrix.
 
 use crate::app::{App, LIMIT, QUEUE, TABLE, text};
 use dev::{Fault, proxy::Kind};

@@ -1,7 +1,7 @@
 //! Whatever comes in at the handler's port: no panic, no exit, no hang, bounded memory, and the next invocation works.
 //!
-//! In Azure only the host can reach that port; on a developer's machine every process can. `HOSTILE_REQUESTS=100000 cargo test
-//! --test e2e hostile` goes on for longer.
+//! In Azure only the host can reach that port; on a developer's machine every process can. `HOSTILE_REQUESTS=100000
+//! cargo test --test e2e hostile` goes on for longer.
 
 use crate::app::{App, LIMIT};
 use futures::future::join_all;

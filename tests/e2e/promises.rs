@@ -1,5 +1,5 @@
-//! What must be true of an account when everything is delivered, whatever went wrong meanwhile: one record and one effect
-//! for each order, every event published under one id, every other message kept, and nothing else anywhere.
+//! What must be true of an account when everything is delivered, whatever went wrong meanwhile: one record and one
+//! effect for each order, every event published under one id, every other message kept, and nothing else anywhere.
 
 use crate::app::{TABLE, text};
 use dev::Account;
@@ -18,8 +18,8 @@ pub(crate) struct Promised {
 }
 
 impl Promised {
-    /// Checks everything, and answers with the number of copies of each event, by the id of its order. Takes the messages
-    /// off the queues of events and of quarantine; `taken` are the events that somebody took before.
+    /// Checks everything, and answers with the number of copies of each event, by the id of its order. Takes the
+    /// messages off the queues of events and of quarantine; `taken` are the events that somebody took before.
     pub(crate) async fn check(
         &self,
         account: &Account,

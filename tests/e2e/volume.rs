@@ -1,7 +1,8 @@
 //! Many orders, three in ten of them duplicates, through two hosts, while every second one of the handlers is killed.
 //!
-//! `VOLUME_ORDERS=10000 cargo test --test e2e volume` goes the whole way. Azurite is the limit: the time it needs for one
-//! message of a queue grows with the number of all messages, so they are sent and taken off while others are delivered.
+//! `VOLUME_ORDERS=10000 cargo test --test e2e volume` goes the whole way. Azurite is the limit: the time it needs for
+//! one message of a queue grows with the number of all messages, so they are sent and taken off while others are
+//! delivered.
 
 use crate::{
     app::{TABLE, TIMER, age, options, settings, text},
@@ -22,7 +23,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Half a minute on a busy machine with two cores. Ten thousand take five minutes of processor time, most of it for Azurite.
+/// Half a minute on a busy machine with two cores. Ten thousand take five minutes of processor time, most of it for
+/// Azurite.
 const ORDERS: usize = 2_000;
 /// As many lie on the queue at most.
 const WAITING: u64 = 300;

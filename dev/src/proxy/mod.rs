@@ -142,8 +142,8 @@ impl FaultProxy {
         lock(&self.shared.requests).iter().map(|request| request.kind).collect()
     }
 
-    /// Those of them that the service has answered, whatever it answered and whatever became of that, in the order in which
-    /// it did.
+    /// Those of them that the service has answered, whatever it answered and whatever became of that, in the order in
+    /// which it did.
     pub fn carried_out(&self) -> Vec<Request> {
         lock(&self.shared.carried_out).clone()
     }

@@ -24,8 +24,8 @@ pub const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
 pub const EMULATOR_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-/// How long a connection to the emulator may be idle and still be used: it closes them after five seconds, and what is sent
-/// at that moment is lost.
+/// How long a connection to the emulator may be idle and still be used: it closes them after five seconds, and what is
+/// sent at that moment is lost.
 pub(crate) const IDLE: Duration = Duration::from_secs(2);
 
 /// One of the three services of an account.

@@ -7,17 +7,18 @@ use std::{collections::BTreeSet, fs};
 const INTRODUCTION: &str = "\
 # Crash matrix
 
-What becomes of an order when a delivery is struck, step by step, as the end-to-end tests saw it: the real handler, driven by
-the local host, over Azurite, through a proxy that breaks the wire. *Written by the tests; do not edit:*
+What becomes of an order when a delivery is struck, step by step, as the end-to-end tests saw it: the real handler,
+driven by the local host, over Azurite, through a proxy that breaks the wire. *Written by the tests; do not edit:*
 
 ```sh
 UPDATE_CRASH_MATRIX=1 cargo test --test e2e crash_matrix
 ```
 
-In every row, and whatever the row says: one record and one effect for each order, its event published at least once, always
-under one id and in the same words, every message committed, recognised as a duplicate or kept in quarantine, nothing else in the
-table, and nothing left on `orders` or `orders-poison`. *Deliveries* says how each ended, the last one with the message off the
-queue. Copies of the event come from the deliveries, or from the timer, which publishes what they left behind.
+In every row, and whatever the row says: one record and one effect for each order, its event published at least once,
+always under one id and in the same words, every message committed, recognised as a duplicate or kept in quarantine,
+nothing else in the table, and nothing left on `orders` or `orders-poison`. *Deliveries* says how each ended, the last
+one with the message off the queue. Copies of the event come from the deliveries, or from the timer, which publishes
+what they left behind.
 
 | step | fault | deliveries | records | event |
 |---|---|---|---|---|

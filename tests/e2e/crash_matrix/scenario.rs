@@ -106,8 +106,8 @@ pub(super) enum Attack {
     StorageRestartedBetweenOrders,
     StorageRestartedDuringCommit,
     WrongKey,
-    /// The handler's clock is off by so many hours. Azure refuses what is signed more than 15 minutes off; within, or on
-    /// an emulator, it is answered.
+    /// The handler's clock is off by so many hours. Azure refuses what is signed more than 15 minutes off; within, or
+    /// on an emulator, it is answered.
     Clock {
         hours: i64,
         refused: bool,

@@ -90,8 +90,8 @@ impl fmt::Display for Step {
     }
 }
 
-/// A message received under this rule is hidden for a second instead of ten minutes, which is how long it takes until the
-/// message of a dead host comes back.
+/// A message received under this rule is hidden for a second instead of ten minutes, which is how long it takes until
+/// the message of a dead host comes back.
 pub(super) fn short_visibility(request: &Request) -> Fault {
     if !request.target.contains("visibilitytimeout=600") {
         return Fault::Pass;
