@@ -114,9 +114,9 @@ async fn kill_and_deliver(account: &Account, producer: tokio::task::JoinHandle<(
         assert!(start.elapsed() < LIMIT, "{} messages left", account.queue_length("orders").await.unwrap());
         kills += usize::from(hosts[kills % 2].kill_worker().is_ok());
         tokio::time::sleep(KILL_INTERVAL).await;
-        // Three crashes are too many for a host. Its platform starts another.
+        // Three crashes are too many for a host: it gives its messages back and ends. Its platform starts another.
         for crashed in hosts.iter_mut().filter(|host| host.stopped().is_some()) {
-            *crashed = host(account).await;
+            std::mem::replace(crashed, host(account).await).stop().await;
             crashed_hosts += 1;
         }
     }
