@@ -77,10 +77,18 @@ impl Struck {
         self.replace_host().await;
     }
 
-    /// Others take over from a host that is dead, or has nothing more to do.
-    pub(super) async fn replace_host(&mut self) {
+    /// Another host takes over from one that is dead.
+    async fn replace_host(&mut self) {
         self.lift();
         self.app.host = self.app.second_instance().await;
+        self.counted = 0;
+    }
+
+    /// Another host takes over from one that ends in good order: no receive of it is left that could take a message.
+    async fn hand_over(&mut self) {
+        self.lift();
+        let other = self.app.second_instance().await;
+        std::mem::replace(&mut self.app.host, other).stop().await;
         self.counted = 0;
     }
 
@@ -171,7 +179,7 @@ impl Struck {
         self.count();
         // It is not open only where the tables were down.
         let _ = self.app.tables.open().await;
-        self.replace_host().await;
+        self.hand_over().await;
         self.put(&poisoned.text).await;
         account.delete("orders-poison", &poisoned).await.unwrap();
     }
@@ -183,7 +191,7 @@ impl Struck {
         assert!(self.app.host.fire_timer(TIMER).await.unwrap().succeeded);
         self.app.drain().await;
         self.deliveries.push(Delivery::of(&self.app.host.invocations()[self.counted]));
-        self.replace_host().await;
+        self.hand_over().await;
         self.put(ORDER).await;
     }
 
