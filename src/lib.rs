@@ -21,7 +21,7 @@
 //! - Only [`protocol::response`] chooses a status code.
 //! - Only [`config`] reads the environment; only [`app`] reads the time of day or draws a seed. Elsewhere both are
 //!   arguments. `azure_identity` is the exception: it reads what App Service sets for it, and by which tokens expire.
-//! - Only [`storage::connection`] reaches the network.
+//! - Only [`storage::connection`] reaches the network; on a developer's machine also `az` or `azd`, asked for a token.
 //! - No record of a message is kept in memory: whatever a process knew, another one can find out.
 //!
 //! What follows from them, and how that was explored, is in `docs/guarantees.md`.

@@ -43,7 +43,7 @@ fn run() -> anyhow::Result<Stop> {
 }
 
 async fn serve(listener: TcpListener, config: &Config, parent: u32) -> anyhow::Result<Stop> {
-    let connection = Arc::new(Connection::new(config.account.is_loopback()));
+    let connection = Arc::new(Connection::new(config.account.is_emulator()));
     let account = config.account.account(connection.clone(), clock)?;
     let table = Table::new(&account, &config.table, connection.clone());
     let app = App {

@@ -67,8 +67,8 @@ pub fn bodies(events: &[Event], (source, subject): (&'static str, &str), key: &K
     events.iter().enumerate().map(body).collect()
 }
 
-/// Publishes the events of one operation, for a short time. A failure is no failure of the operation, which is committed:
-/// what is left stays in the outbox.
+/// Publishes the events of one operation, for a short time. A failure is no failure of the operation, which is
+/// committed: what is left stays in the outbox.
 pub async fn publish(ledger: &Ledger, queue: &Queue, pending: &[Pending], attempt: &Attempt) {
     let stop = attempt.deadline.min(Instant::now() + PUBLISH_TIME);
     let (published, result) = put_and_forget(ledger, queue, pending, (attempt, stop)).await;
@@ -88,8 +88,8 @@ pub struct Relayed {
     pub cause: Option<ledger::Error>,
 }
 
-/// Publishes the events left behind in all buckets, as many as can be until `stop`. It begins with the bucket whose turn
-/// it is by the clock, so that no bucket is always the one for which there is no time.
+/// Publishes the events left behind in all buckets, as many as can be until `stop`. It begins with the bucket whose
+/// turn it is by the clock, so that no bucket is always the one for which there is no time.
 pub async fn relay(ledger: &Ledger, queue: &Queue, attempt: &Attempt, stop: Instant) -> Relayed {
     let first = bucket_of_the_tick(attempt.now);
     let buckets = (0..BUCKETS).map(|step| (first + step) % BUCKETS);
@@ -134,9 +134,9 @@ async fn relay_bucket(
     }
 }
 
-/// Puts events of one partition on the queue until `stop`, and takes those that are there out of the outbox; says how many
-/// are on the queue. An event that cannot be published stays, and does not hold up the others; when the queue cannot be
-/// used, the others wait too.
+/// Puts events of one partition on the queue until `stop`, and takes those that are there out of the outbox; says how
+/// many are on the queue. An event that cannot be published stays, and does not hold up the others; when the queue
+/// cannot be used, the others wait too.
 async fn put_and_forget(
     ledger: &Ledger,
     queue: &Queue,
@@ -180,8 +180,8 @@ fn is_about_one_event(error: &ledger::Error) -> bool {
     }
 }
 
-/// Makes a request, and repeats it a few times when it failed in passing and there is time: the timer comes back to what
-/// is left.
+/// Makes a request, and repeats it a few times when it failed in passing and there is time: the timer comes back to
+/// what is left.
 async fn patiently(
     (attempt, stop): (&Attempt, Instant),
     request: impl AsyncFn() -> Result<(), storage::Error>,

@@ -1,7 +1,8 @@
 //! From the body of an invocation to what the trigger delivers.
 //!
-//! `Metadata` of a queue message is not read at all: the host copies the top-level members of a JSON message over it, so
-//! its sender decides what it says, the dequeue count included. The retry context of a timer cannot be forged that way.
+//! `Metadata` of a queue message is not read at all: the host copies the top-level members of a JSON message over it,
+//! so its sender decides what it says, the dequeue count included. The retry context of a timer cannot be forged that
+//! way.
 
 use crate::functions::scheduled_with_retry::TimerTick;
 use serde::{Deserialize, de::IgnoredAny};

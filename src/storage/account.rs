@@ -103,10 +103,10 @@ impl Account {
         Ok(Self::new(name.to_owned(), Endpoints { tables: at(10_002)?, queues: at(10_001)? }, credential))
     }
 
-    /// Whether the account is on this machine, hence the emulator's.
+    /// Whether it is the emulator's.
     #[must_use]
-    pub fn is_loopback(&self) -> bool {
-        is_loopback(&self.endpoints.tables) && is_loopback(&self.endpoints.queues)
+    pub fn is_emulator(&self) -> bool {
+        self.endpoints.are_of_the_emulator()
     }
 
     pub(super) fn tables(&self) -> CloudLocation {
@@ -129,7 +129,7 @@ pub(super) fn is_safe(endpoint: &Url) -> bool {
     endpoint.scheme() == "https" || is_loopback(endpoint)
 }
 
-pub(super) fn is_loopback(endpoint: &Url) -> bool {
+fn is_loopback(endpoint: &Url) -> bool {
     match endpoint.host_str().map(|host| host.trim_matches(['[', ']'])) {
         Some("localhost") => true,
         Some(host) => host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback()),
@@ -312,10 +312,25 @@ mod tests {
             ("10.0.0.4", false),
             ("127.0.0.1.example.com", false),
         ] {
-            let connection = format!(
-                "AccountName=a;AccountKey={KEY};TableEndpoint=https://{host}:1/a;QueueEndpoint=https://{host}:2/a"
-            );
-            assert_eq!(Account::from_connection_string(&connection).unwrap().is_loopback(), expected, "{host}");
+            assert_eq!(is_loopback(&Url::parse(&format!("http://{host}:10002/a")).unwrap()), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn the_emulator_is_known_wherever_it_runs() {
+        let (name, key) = EMULATOR;
+        for (connection, expected) in [
+            ("UseDevelopmentStorage=true".to_owned(), true),
+            ("UseDevelopmentStorage=true;DevelopmentStorageProxyUri=http://azurite".to_owned(), true),
+            (
+                format!(
+                    "AccountName={name};AccountKey={key};TableEndpoint=http://azurite:10002/{name};QueueEndpoint=http://azurite:10001/{name}"
+                ),
+                true,
+            ),
+            (format!("AccountName=shop;AccountKey={KEY}"), false),
+        ] {
+            assert_eq!(Account::from_connection_string(&connection).unwrap().is_emulator(), expected, "{connection}");
         }
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! It is opened by the first request, so that nothing delays the moment the host may call. Every request has a time
 //! limit: lost replies are ordinary events, and one that is waited for holds a message, an invocation and its place in
-//! the batch. Nothing is repeated here, because this module does not know what is safe to repeat.
+//! the batch. Nothing is repeated here, because this module does not know what is safe to repeat; only a request
+//! that met a connection just closed, before a byte of it was written, is given to another one.
 //!
-//! It is the small client of `hyper-util`, because this is the hottest path of the process: redirects, proxies, cookies and
-//! compression, of which the storage services need none, are not there to be paid for.
+//! It is the small client of `hyper-util`, because this is the hottest path of the process: redirects, proxies, cookies
+//! and compression, of which the storage services need none, are not there to be paid for.
 
 use super::Error;
 use async_trait::async_trait;
@@ -50,11 +51,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to the public service, or to the emulator on this machine, when the first request is made.
+    /// Connects to the public service, or to the emulator, when the first request is made.
     #[must_use]
-    pub const fn new(is_loopback: bool) -> Self {
+    pub const fn new(is_emulator: bool) -> Self {
         // The emulator closes idle connections after 5 s, Azure after minutes.
-        let idle = Duration::from_secs(if is_loopback { 4 } else { 60 });
+        let idle = Duration::from_secs(if is_emulator { 4 } else { 60 });
         let limits = TimeLimits { connect: Duration::from_secs(3), request: Duration::from_secs(5), idle };
         Self::with_limits(limits)
     }
@@ -113,8 +114,8 @@ fn outgoing(request: &Request) -> Result<hyper::Request<Full<Bytes>>, Error> {
     *out.method_mut() = request.method().as_ref().parse().map_err(|_| unsendable("the method"))?;
     *out.uri_mut() = request.url().as_str().parse().map_err(|_| unsendable("the URL"))?;
     for (name, value) in request.headers().iter() {
-        // The body may have been made strict, which changes its length, so it is counted again. Of an empty one the length is
-        // not sent by itself, but the service insists on it.
+        // The body may have been made strict, which changes its length, so it is counted again. Of an empty one the
+        // length is not sent by itself, but the service insists on it.
         if *name != azure_core::headers::CONTENT_LENGTH || value.as_str() == "0" {
             let name: hyper::header::HeaderName = name.as_str().parse().map_err(|_| unsendable("a header name"))?;
             out.headers_mut().insert(name, value.as_str().parse().map_err(|_| unsendable("a header value"))?);

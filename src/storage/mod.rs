@@ -1,8 +1,8 @@
 //! Azure Storage, through a client that by itself cannot be trusted with it.
 //!
-//! `azure_data_tables` 0.21 builds and signs the requests. Everything between it and the network is ours, because by itself it
-//! reports a failed entity group transaction as a success, waits for ever, opens a connection per request, repeats
-//! writes that may have been applied, and prints credentials at debug level:
+//! `azure_data_tables` 0.21 builds and signs the requests. Everything between it and the network is ours, because by
+//! itself it reports a failed entity group transaction as a success, waits for ever, opens a connection per request,
+//! repeats writes that may have been applied, and prints credentials at debug level:
 //!
 //! - [`settings`]: which account, and by which means, as the host understands the same settings;
 //! - [`account`]: from a connection string to endpoints and a credential;

@@ -81,7 +81,8 @@ impl Queue {
     }
 }
 
-/// The body that puts a message. What XML cannot hold at all, escaped or not, is in none: see [`crate::json::xml_safe`].
+/// The body that puts a message. What XML cannot hold at all, escaped or not, is in none: see
+/// [`crate::json::xml_safe`].
 fn body(message: &str) -> String {
     let text = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\r', "&#13;");
     format!("<QueueMessage><MessageText>{text}</MessageText></QueueMessage>")

@@ -18,7 +18,7 @@
 
 use super::{
     Account, Error,
-    account::{InvalidConnection, is_loopback, is_safe},
+    account::{InvalidConnection, is_safe},
     credential::{Clock, Tokens},
     identity::Identity,
 };
@@ -105,6 +105,13 @@ pub struct Endpoints {
     pub queues: Url,
 }
 
+impl Endpoints {
+    /// Plain http is allowed to the emulator only, wherever it runs.
+    pub(super) fn are_of_the_emulator(&self) -> bool {
+        [&self.tables, &self.queues].into_iter().all(|endpoint| endpoint.scheme() == "http")
+    }
+}
+
 impl AccountSettings {
     /// Reads the connection from `settings`, which are all of the environment.
     ///
@@ -130,12 +137,12 @@ impl AccountSettings {
         }
     }
 
-    /// Whether the account is on this machine, hence the emulator's.
+    /// Whether the account is the emulator's.
     #[must_use]
-    pub fn is_loopback(&self) -> bool {
+    pub fn is_emulator(&self) -> bool {
         match self {
-            Self::Keyed(account) => account.is_loopback(),
-            Self::Keyless(Endpoints { tables, queues }, _) => is_loopback(tables) && is_loopback(queues),
+            Self::Keyed(account) => account.is_emulator(),
+            Self::Keyless(endpoints, _) => endpoints.are_of_the_emulator(),
         }
     }
 
@@ -214,6 +221,18 @@ pub(super) struct Section<'a> {
     preferred: Option<&'a str>,
 }
 
+/// Whether the host takes what is under `key` before what is under `section`: its connection strings, which a Function
+/// App hands over as `CUSTOMCONNSTR_…`, `SQLAZURECONNSTR_…` and so on, and what has its own prefix before the name.
+/// <https://learn.microsoft.com/aspnet/core/fundamentals/configuration/#connection-string-prefixes>
+fn is_preferred(key: &str, section: &str) -> bool {
+    let name = key.split_once("connstr_").map(|(_, name)| name).or_else(|| key.strip_prefix("connectionstrings:"));
+    let rest = match name {
+        Some(name) => name.strip_prefix(section),
+        None => key.strip_prefix("azurewebjobs").and_then(|name| name.strip_prefix(section)),
+    };
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+}
+
 impl<'a> Section<'a> {
     pub(super) fn new(settings: &'a BTreeMap<String, String>) -> Self {
         let set = || settings.iter().filter(|(_, value)| !value.trim().is_empty());
@@ -223,10 +242,9 @@ impl<'a> Section<'a> {
             "" => Some(String::new()),
             rest => rest.strip_prefix(':').map(str::to_owned),
         };
-        let preferred = format!("connectionstrings:{section}");
         Self {
             settings: set().filter_map(|(name, value)| Some((name.as_str(), member(name)?, value.trim()))).collect(),
-            preferred: set().map(|(name, _)| name.as_str()).find(|name| key(name) == preferred),
+            preferred: set().map(|(name, _)| name.as_str()).find(|name| is_preferred(&key(name), &section)),
         }
     }
 
@@ -328,6 +346,8 @@ mod tests {
             vec![name, (tables, "https://SHOP.table.core.windows.net:443"), (queues, public.1)],
             vec![name, ("AzureWebJobsStorage__blobServiceUri", "https://shop.blob.core.windows.net/")],
             vec![name, ("AzureWebJobsStorage__unknown", "1"), ("AzureWebJobsStorageOther", KEY)],
+            vec![name, ("CUSTOMCONNSTR_Database", "s3cret"), ("AzureWebJobsFeatureFlags", "1")],
+            vec![name, ("ConnectionStrings:AzureWebJobsStorageOther", KEY)],
         ] {
             check_endpoints(&settings, public.0, public.1);
         }
@@ -335,8 +355,8 @@ mod tests {
         check_endpoints(&[(tables, china.0), (queues, china.1)], china.0, china.1);
         let local = ("http://127.0.0.1:10002/devstoreaccount1", "http://localhost:10001/devstoreaccount1");
         check_endpoints(&[(tables, local.0), (queues, local.1)], local.0, local.1);
-        assert!(read(&[(tables, local.0), (queues, local.1)]).unwrap().is_loopback());
-        assert!(!read(&[(tables, local.0), (queues, public.1)]).unwrap().is_loopback());
+        assert!(read(&[(tables, local.0), (queues, local.1)]).unwrap().is_emulator());
+        assert!(!read(&[(tables, local.0), (queues, public.1)]).unwrap().is_emulator());
     }
 
     #[test]
@@ -389,7 +409,15 @@ mod tests {
                 "AzureWebJobsStorage__tableServiceUri is not an endpoint of the account in AzureWebJobsStorage__accountName",
             ],
         );
-        for preferred in ["ConnectionStrings:AzureWebJobsStorage", "ConnectionStrings__azurewebjobsstorage"] {
+        for preferred in [
+            "ConnectionStrings:AzureWebJobsStorage",
+            "ConnectionStrings__azurewebjobsstorage",
+            "ConnectionStrings__AzureWebJobsStorage__accountName",
+            "CUSTOMCONNSTR_AzureWebJobsStorage",
+            "SQLAZURECONNSTR_AzureWebJobsStorage",
+            "AzureWebJobsAzureWebJobsStorage",
+            "AzureWebJobsAzureWebJobsStorage__accountName",
+        ] {
             check_faults(&[name, (preferred, "s3cret")], &[&format!("{preferred} is set, which the host would use")]);
         }
         check_faults(
