@@ -161,6 +161,16 @@ async fn an_expired_token_is_not_used() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_expires_while_its_renewal_fails_is_not_used() {
+    let (tokens, script) = tokens([token("old", 290), failure(500)]);
+    assert_eq!(get(&tokens).await, Ok("old".to_owned()));
+    tokio::time::advance(Duration::from_secs(31)).await;
+    let (result, ()) = tokio::join!(get(&tokens), async { PASSED.set(time::Duration::seconds(291)) });
+    assert!(result.unwrap_err().is_transient());
+    assert_eq!(script.received().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_caller_that_gives_up_does_not_leave_a_dead_exchange_behind() {
     let (tokens, script) = tokens([token("one", 3600)]);
     let short = Duration::from_millis(500);
