@@ -33,9 +33,15 @@ async fn wait_until_listening(port: &str) {
     }
 }
 
+/// By the shell: not every system has a program for it.
+async fn kill(signal: &str, pid: &str) {
+    let kill = format!("kill -s {signal} {pid}");
+    assert!(Command::new("sh").args(["-c", &kill]).status().await.unwrap().success());
+}
+
 async fn signal(child: &Child, name: &str) {
     let pid = child.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
+    kill(name, &pid).await;
 }
 
 #[tokio::test]
@@ -130,7 +136,7 @@ async fn an_invocation_in_flight_is_finished_before_a_termination() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let pid = app.host.worker_pid().unwrap().to_string();
-        Command::new("kill").args(["-s", "TERM", &pid]).status().await.unwrap();
+        kill("TERM", &pid).await;
     };
     let (invocation, ()) = tokio::join!(deliver, terminate);
     assert!(invocation.unwrap().succeeded);

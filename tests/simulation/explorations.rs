@@ -39,7 +39,7 @@ fn every_promise_is_kept_whatever_happens_in_a_small_plan() {
     });
 }
 
-/// One fault or one crash more in every small plan: an hour.
+/// One fault more in every small plan: hours.
 #[test]
 #[ignore = "takes long: see docs/guarantees.md"]
 fn every_promise_is_kept_whatever_happens_in_a_larger_plan() {

@@ -33,6 +33,8 @@ pub const STANDARD_PORTS: [u16; 3] = [10_000, 10_001, 10_002];
 const ACCOUNTS: usize = 400;
 /// It takes one to two seconds on an idle machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// It writes its files then, on a busy machine beside others.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// Runs its arguments and ends them when its standard input ends, which happens at our own death, however sudden.
 /// Job control is off, so the command would ignore SIGINT if it did not install a handler, which Azurite does.
 const WATCHDOG: &str = r#"exec 3<&0
@@ -103,7 +105,7 @@ impl Azurite {
             let (script, persistence) = (script.clone(), persistence.clone());
             let (accounts, process) = (AtomicUsize::new(0), Mutex::new(None));
             let azurite = Self { script, ports: numbers, persistence, accounts, process };
-            match azurite.restart().await {
+            match azurite.launch().await {
                 // Somebody else may have taken a port since it was found free.
                 Err(error) if attempts > 0 => drop(error),
                 Err(error) => return Err(error),
@@ -118,6 +120,18 @@ impl Azurite {
     /// When it does not come up.
     pub async fn restart(&self) -> Result<()> {
         self.kill();
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            match self.launch().await {
+                // While it was down somebody else may have used a port, for a connection of his own.
+                Err(error) if Instant::now() < deadline => drop(error),
+                result => return result,
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }
+
+    async fn launch(&self) -> Result<()> {
         let mut process = self.spawn()?;
         let deadline = Instant::now() + START_LIMIT;
         while !self.ports.iter().all(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok()) {
@@ -149,13 +163,12 @@ impl Azurite {
     pub async fn stop(&self) -> Result<()> {
         let Some(mut process) = self.process().take() else { return Ok(()) };
         kill_process(process.azurite, Signal::INT).context("cannot stop Azurite")?;
-        for _ in 0..200 {
-            if process.watchdog.try_wait()?.is_some() {
-                return Ok(());
-            }
+        let deadline = Instant::now() + STOP_LIMIT;
+        while process.watchdog.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "Azurite did not stop within {STOP_LIMIT:?}");
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        bail!("Azurite did not stop within five seconds")
+        Ok(())
     }
 
     /// The next unused account: empty, and nobody else's.
