@@ -23,6 +23,7 @@ mod message_encoding;
 mod outputs;
 mod pace;
 pub mod package;
+pub mod ports;
 pub mod proxy;
 mod queue_listener;
 mod response;

@@ -16,7 +16,7 @@ fn handler(settings: &[(&str, &str)]) -> Command {
 }
 
 fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+    dev::ports::free_port().unwrap().to_string()
 }
 
 const STORAGE: (&str, &str) = ("AzureWebJobsStorage", "UseDevelopmentStorage=true");

@@ -7,7 +7,7 @@ mod install;
 
 use std::{
     io::{BufRead, BufReader, Read, Seek},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
@@ -23,7 +23,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
-use crate::storage::{Account, EMULATOR_ACCOUNT, EMULATOR_KEY};
+use crate::{
+    ports::free_port,
+    storage::{Account, EMULATOR_ACCOUNT, EMULATOR_KEY},
+};
 
 pub use install::target_folder;
 
@@ -240,13 +243,7 @@ impl Drop for Process {
 }
 
 fn free_ports() -> Result<[u16; 3]> {
-    let listeners = [bind()?, bind()?, bind()?];
-    let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
-    Ok([port(&listeners[0])?, port(&listeners[1])?, port(&listeners[2])?])
-}
-
-fn bind() -> Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port on loopback")
+    Ok([free_port()?, free_port()?, free_port()?])
 }
 
 fn account_name(number: usize) -> String {

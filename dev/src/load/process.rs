@@ -3,13 +3,14 @@
 use std::{
     fs::{self, File},
     io::{Read, Seek},
-    net::{Ipv4Addr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
+
+use dev::ports::free_port;
 
 /// What is run, and where.
 #[derive(Clone, Copy)]
@@ -110,9 +111,4 @@ fn cpu_time(process: &str) -> Option<Duration> {
     let (user, system): (u64, u64) = (times.next()?.parse().ok()?, times.next()?.parse().ok()?);
     let ticks_per_second = rustix::param::clock_ticks_per_second();
     Some(Duration::from_secs_f64((user + system) as f64 / ticks_per_second as f64))
-}
-
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port for the handler")?;
-    Ok(listener.local_addr()?.port())
 }

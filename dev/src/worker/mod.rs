@@ -7,18 +7,14 @@
 mod launch;
 mod supervisor;
 
-use std::{
-    net::{Ipv4Addr, TcpListener},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{bindings::App, console::Console, handler_client::Prober};
+use crate::{bindings::App, console::Console, handler_client::Prober, ports::free_port};
 
 use launch::Launch;
 use supervisor::{ErrorBucket, Probe, Supervisor};
@@ -68,8 +64,7 @@ impl Worker {
         exit_zero: ExitZero,
         stop: CancellationToken,
     ) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port for the handler")?;
-        let port = listener.local_addr()?.port();
+        let port = free_port()?;
         let initialization_timeout = app.host.initialization_timeout;
         let prober =
             Prober::new(port, app.host.function_timeout.unwrap_or(Duration::MAX / 2).saturating_add(HTTP_MARGIN));
