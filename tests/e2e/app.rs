@@ -81,7 +81,8 @@ impl App {
         let settings = settings(&queues.account(&tables.account(&account)), changes);
         let options = Options { executable: Some(executable.to_owned()), ..options(settings) };
         let host = machine.host(options).await;
-        host.ready().await.unwrap();
+        // Why a handler did not start is on the console only.
+        host.ready().await.unwrap_or_else(|error| panic!("{error:#}\n{:#?}", host.lines()));
         Self { account, tables, queues, host }
     }
 
