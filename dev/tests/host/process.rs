@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     handler::{self, Startup, Step},
     recording::{STARTS, Start, recorded},
-    rig::{LIMIT, Rig, stopped},
+    rig::{LIMIT, Rig, stopped, until},
 };
 
 const TOO_MANY_ERRORS: &str = "Exceeded http worker restart retry count. Shutting down Functions Host";
@@ -183,7 +183,10 @@ async fn exit_code_0_goes_unnoticed_by_older_hosts_and_every_call_is_refused() {
     let rig = Rig::new().await;
     rig.script("orders", &[crash(0)]);
     let host = rig.start().await;
+    let pid = host.worker_pid().unwrap();
     assert!(!host.deliver("orders", "x").await.unwrap().succeeded);
+    // A process that is still ending may accept a connection once more, only to reset it.
+    until("the handler is gone", async || !is_running(pid)).await;
     for _ in 0..2 {
         let failure = host.deliver("orders", "x").await.unwrap().failure.unwrap();
         assert!(failure.contains("onnection refused"), "{failure}");
