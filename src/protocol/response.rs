@@ -159,4 +159,21 @@ mod tests {
             assert!(phrase.is_ascii() && phrase.len() < 80);
         }
     }
+
+    /// The texts of a `fn phrase`, whose only texts they are.
+    fn phrases(source: &'static str) -> impl Iterator<Item = &'static str> {
+        let body = source.split("fn phrase(").nth(1).unwrap().split("\n    }\n").next().unwrap();
+        body.split('"').skip(1).step_by(2)
+    }
+
+    #[test]
+    fn the_readme_explains_every_reason_phrase() {
+        let readme = include_str!("../../README.md");
+        let sources = [include_str!("response.rs"), include_str!("../storage/error.rs")];
+        let phrases: Vec<_> = sources.into_iter().flat_map(phrases).collect();
+        assert!(phrases.contains(&"The function panicked") && phrases.contains(&"Storage failed"), "{phrases:?}");
+        for phrase in phrases {
+            assert!(readme.contains(&format!("`500 ({phrase})`")), "{phrase}");
+        }
+    }
 }
