@@ -18,6 +18,9 @@ use std::{
 use time::OffsetDateTime;
 use tracing::{info, warn};
 
+/// By default a message lives seven days on `orders`, and seven more on the poison queue, from which it is put back.
+const LONGEST_WAIT: time::Duration = time::Duration::days(14);
+
 fn main() -> ExitCode {
     match run() {
         Ok(stop) => stop.exit_code(),
@@ -34,9 +37,9 @@ fn run() -> anyhow::Result<Stop> {
     logging::start(config.log_levels.clone());
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port))
         .with_context(|| format!("port {} of 127.0.0.1 cannot be listened on", config.port))?;
-    if config.retention < time::Duration::days(7) {
+    if config.retention < LONGEST_WAIT {
         warn!(
-            "IDEMPOTENCY_TTL_HOURS is shorter than the 7 days a queue message can live: a late copy would take effect again"
+            "IDEMPOTENCY_TTL_HOURS is shorter than the 14 days a message can wait: a late copy would take effect again"
         );
     }
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(listener, &config, parent))

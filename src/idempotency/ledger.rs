@@ -17,7 +17,7 @@ use crate::{
     retry::{Backoff, Failed, until},
     storage::{self, RowTag, Table, table::Pages},
 };
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 use std::ops::Range;
 use time::{Duration, OffsetDateTime};
@@ -31,6 +31,11 @@ pub const GRACE: Duration = Duration::seconds(30);
 /// `visibilityTimeout`, or after ten minutes when the host itself is gone. Before, the first delivery may be at work;
 /// later, the timer has had its turn.
 const LEFT_BEHIND: Range<Duration> = GRACE..Duration::minutes(15);
+
+/// How much longer than its retention a record is kept. The retention counts from the beginning of the attempt, by the
+/// clock of its worker: the insert comes later, by half an hour at most and the time a lost request is under way, and the
+/// clocks of two workers differ.
+pub const MARGIN: Duration = Duration::hours(1);
 
 /// The records of all committed operations.
 #[derive(Debug)]
@@ -200,14 +205,11 @@ impl Ledger {
     async fn left_behind(&self, key: &Key) -> Vec<Pending> {
         let (start, end) = key.outbox_range();
         let range = format!("PartitionKey eq '{}' and RowKey ge '{start}' and RowKey lt '{end}'", key.partition_key());
-        match self.pages_of_events(range).next().await {
-            Some(Ok(pending)) => pending,
-            None => Vec::new(),
-            Some(Err(error)) => {
-                warn!("The events of this order are left to the timer: {error}");
-                Vec::new()
-            }
-        }
+        let pages = self.pages_of_events(range);
+        pages.try_concat().await.unwrap_or_else(|error| {
+            warn!("The events of this order are left to the timer: {error}");
+            Vec::new()
+        })
     }
 
     /// The events of a bucket that were committed before `now` less [`GRACE`], page by page.
@@ -232,13 +234,13 @@ impl Ledger {
         self.delete(partition_key, &events.iter().map(|event| &event.tag).collect::<Vec<_>>()).await
     }
 
-    /// Deletes the records of this tick's bucket that are past their retention, until `stop`. Says how many, also when
+    /// Deletes the records of this tick's bucket that are past their retention and [`MARGIN`], until `stop`. Says how many, also when
     /// some are left.
     pub async fn purge(&self, attempt: &Attempt, stop: Instant) -> (usize, Result<(), Error>) {
         let partition_key = partition_key(bucket_of_the_tick(attempt.now));
         let filter = format!(
             "PartitionKey eq '{partition_key}' and RowKey ge 'record~' and RowKey lt 'record~~' and expires_at lt datetime'{}'",
-            edm_date_time(attempt.now)
+            edm_date_time(attempt.now - MARGIN)
         );
         let mut purged = 0;
         let mut pages = self.table.query::<RowTag>(filter, "RowKey");

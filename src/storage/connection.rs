@@ -36,6 +36,10 @@ pub struct TimeLimits {
     pub connect: Duration,
     /// Until the whole answer is there.
     pub request: Duration,
+    /// Until the whole answer to a query is there. The Table service looks for up to 5 s, and then answers with [what it has
+    /// found](https://learn.microsoft.com/rest/api/storageservices/query-timeout-and-pagination) and where to go on:
+    /// who waits no longer than that never gets through a large partition.
+    pub query: Duration,
     /// An idle connection is dropped after this: before the service does it, which would cost a request.
     pub idle: Duration,
 }
@@ -56,8 +60,12 @@ impl Connection {
     pub const fn new(is_emulator: bool) -> Self {
         // The emulator closes idle connections after 5 s, Azure after minutes.
         let idle = Duration::from_secs(if is_emulator { 4 } else { 60 });
-        let limits = TimeLimits { connect: Duration::from_secs(3), request: Duration::from_secs(5), idle };
-        Self::with_limits(limits)
+        Self::with_limits(TimeLimits {
+            connect: Duration::from_secs(3),
+            request: Duration::from_secs(5),
+            query: Duration::from_secs(15),
+            idle,
+        })
     }
 
     /// As [`Connection::new`], with other time limits.
@@ -88,9 +96,14 @@ impl Connection {
 #[async_trait]
 impl HttpClient for Connection {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
-        let answer = timeout(self.limits.request, self.send(request)).await;
+        let limit = if is_query(request) { self.limits.query } else { self.limits.request };
+        let answer = timeout(limit, self.send(request)).await;
         Ok(answer.map_err(|_| Error::Unanswered("time limit reached".to_owned()))??)
     }
+}
+
+fn is_query(request: &Request) -> bool {
+    request.url().query_pairs().any(|(name, _)| name == "$filter")
 }
 
 fn pool(limits: TimeLimits) -> Result<Pool, rustls::Error> {

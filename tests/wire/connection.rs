@@ -53,7 +53,7 @@ async fn serve(mut socket: TcpStream, behaviour: Behaviour) {
 
 fn impatient() -> Connection {
     let request = Duration::from_millis(300);
-    Connection::with_limits(TimeLimits { connect: request, request, idle: Duration::from_secs(4) })
+    Connection::with_limits(TimeLimits { connect: request, request, query: request, idle: Duration::from_secs(4) })
 }
 
 fn patient() -> Connection {
@@ -109,6 +109,20 @@ async fn a_refused_connection_is_known_not_to_be_applied() {
 async fn a_server_that_never_answers_is_not_waited_for() {
     let (url, _) = server(Behaviour::NeverAnswer).await;
     let error = get(&impatient(), &url).await.unwrap_err();
+    assert_eq!(error, Error::Unanswered("time limit reached".to_owned()));
+}
+
+#[tokio::test]
+async fn a_query_has_a_time_limit_of_its_own() {
+    let (url, _) = server(Behaviour::NeverAnswer).await;
+    let (short, long) = (Duration::from_millis(300), Duration::from_secs(3600));
+    let limits = TimeLimits { connect: long, request: long, query: short, idle: long };
+    let query = url.join("/account/idempotency()?$filter=RowKey%20ge%20%27record~%27").unwrap();
+    let error = get(&Connection::with_limits(limits), &query).await.unwrap_err();
+    assert_eq!(error, Error::Unanswered("time limit reached".to_owned()));
+    let limits = TimeLimits { request: short, query: long, ..limits };
+    let row = url.join("/account/idempotency(PartitionKey='bucket~00',RowKey='record~0')").unwrap();
+    let error = get(&Connection::with_limits(limits), &row).await.unwrap_err();
     assert_eq!(error, Error::Unanswered("time limit reached".to_owned()));
 }
 

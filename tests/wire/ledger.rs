@@ -172,12 +172,16 @@ async fn a_table_that_cannot_be_seen_yet_after_it_was_created_is_tried_again() {
     assert_eq!(commit(&script).await.unwrap(), Outcome::Committed(vec![]));
 }
 
-#[tokio::test(start_paused = true)]
-async fn purging_ends_when_its_time_is_up() {
-    let more = |answer: Step| match answer {
+/// A page with others behind it.
+fn more(page: Step) -> Step {
+    match page {
         Step::Answer(answer) => Step::Answer(answer.header("x-ms-continuation-nextpartitionkey", "1!8!YnVja2V0")),
         step => step,
-    };
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn purging_ends_when_its_time_is_up() {
     let script = Script::new(std::iter::repeat_n(more(page(&[])), 100));
     let (_, result) = ledger(&script).purge(&attempt(), Instant::now()).await;
     assert!(matches!(result, Err(Error::OutOfTime)));
@@ -354,6 +358,14 @@ async fn the_events_of_a_commit_whose_reply_was_lost_are_read_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_events_are_read_back_however_the_service_spreads_them_over_pages() {
+    let pages = [more(events(&[])), more(events(&["first"])), events(&["second"])];
+    let script = Script::new([Step::Lost, Step::LastInserted].into_iter().chain(pages));
+    let Outcome::Committed(pending) = commit_with_events(&script).await.unwrap() else { panic!() };
+    assert_eq!(bodies(&pending), ["first", "second"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_events_are_read_back_when_the_answer_has_no_etags() {
     let bare = || "HTTP/1.1 204 No Content\r\n\r\n".to_owned();
     let script = Script::new([azure::batch(&[bare(), bare(), bare()]).into(), events(&["first"])]);
@@ -425,7 +437,8 @@ async fn purging_asks_for_the_expired_records_of_one_bucket_and_deletes_them_as_
         bucket.as_str(),
         "RowKey ge 'record~'",
         "RowKey lt 'record~~'",
-        "expires_at lt datetime'2026-11-21T10:20:00.0000000Z'",
+        // An hour earlier than the tick.
+        "expires_at lt datetime'2026-11-21T09:20:00.0000000Z'",
     ] {
         assert!(query.contains(part), "{query}");
     }

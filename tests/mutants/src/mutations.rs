@@ -203,7 +203,7 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "the retention is ignored",
         file: "idempotency/ledger.rs",
-        original: "edm_date_time(attempt.now)",
+        original: "edm_date_time(attempt.now - MARGIN)",
         mutant: "edm_date_time(attempt.now + self.retention)",
         killed_by: Seed(44),
     },

@@ -37,6 +37,7 @@ pub struct Order<'a> {
     #[serde(default, deserialize_with = "present")]
     pub amount: Option<Amount>,
     /// Whether it is to be sent at once.
+    #[serde(default)]
     pub express: bool,
     /// The whole message, with the members that this type does not name: for a decision that passes them on.
     #[serde(skip)]
