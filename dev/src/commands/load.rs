@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     /// Percentage of about 2 KiB; the others have two members
     #[arg(long, default_value_t = 20, value_parser = value_parser!(u64).range(0..=100))]
     medium: u64,
-    /// Percentage of about 60 KiB
+    /// Percentage of almost 64 KiB
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u64).range(0..=100))]
     large: u64,
     /// One long run of so many orders at the last concurrency, to see whether memory grows
@@ -117,7 +117,7 @@ fn print_progress(step: &StepReport) {
 fn show(report: &Report) {
     let Report { machine, storage, latency_ms, mix, startup, .. } = report;
     heading(&format!(
-        "{storage} storage, {latency_ms} ms late; {} cores, {} {}; {} % duplicates, {} % of 2 KiB, {} % of 60 KiB; one event for each order",
+        "{storage} storage, {latency_ms} ms late; {} cores, {} {}; {} % duplicates, {} % of 2 KiB, {} % of 64 KiB; one event for each order",
         machine.cores, machine.system, machine.architecture, mix.duplicates, mix.medium, mix.large
     ));
     let titles = ["", "value", "of"];

@@ -14,9 +14,9 @@ const PLACE: &str = "order-00-0000000000";
 const DISTANCE: u64 = 64;
 /// The first orders are no duplicates: there is nothing to duplicate yet.
 const FIRST: u64 = 100;
-/// Lines that make an order of about 2 KiB, and of about 60 KiB: a queue message has at most 64 KiB.
+/// Lines that make an order of about 2 KiB, and of almost 64 KiB, the most that a queue message can hold.
 const MEDIUM_LINES: usize = 17;
-const LARGE_LINES: usize = 540;
+const LARGE_LINES: usize = 640;
 
 /// Shares of the orders, in percent.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -25,7 +25,7 @@ pub(crate) struct Mix {
     pub(crate) duplicates: u64,
     /// About 2 KiB.
     pub(crate) medium: u64,
-    /// About 60 KiB.
+    /// Almost 64 KiB.
     pub(crate) large: u64,
 }
 
