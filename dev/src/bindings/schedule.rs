@@ -23,7 +23,7 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    pub(super) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         // Extensions of the parser that NCRONTAB does not know.
         if text.contains(['?', '#', '@', '+']) {
             bail!("'{text}' is not an NCRONTAB expression");

@@ -127,7 +127,7 @@ impl LocalHost {
     /// # Errors
     /// When there is no such timer, or storage fails.
     pub async fn fire_timer(&self, function: &str) -> Result<Invocation> {
-        self.core.timer(function)?.tick(OffsetDateTime::now_utc(), false).await
+        self.core.timer(function)?.tick_now().await
     }
 
     /// Delivers a message to a queue function without a queue: nothing deletes it, nothing brings it back.

@@ -17,12 +17,14 @@ use uuid::Uuid;
 use crate::{
     bindings::{Delay, Function, Schedule},
     dates,
-    envelope::{self, Occasion, RetryContext, ScheduleStatus, TimerInfo},
+    envelope::{self, Occasion, RetryContext, TimerInfo},
     host::Limits,
     invocation::{Call, Invocation, Invoker},
     lock::{Lock, listener_blob},
     storage::Account,
 };
+
+use status::{Cause, after_run};
 
 pub use status::status_blob;
 
@@ -79,9 +81,9 @@ impl Timer {
         let due = if self.is_monitored() { self.check_status(start).await? } else { None };
         if let Some(due) = due {
             self.invoker.console.information(format!("Function '{}' is past due on startup.", self.function.name));
-            self.tick(due, true).await?;
+            self.tick(due, Cause::PastDue).await?;
         } else if self.run_on_startup {
-            self.tick(next, false).await?;
+            self.tick(next, Cause::Startup).await?;
         }
         loop {
             let now = OffsetDateTime::now_utc();
@@ -91,28 +93,28 @@ impl Timer {
                 () = tokio::time::sleep(pause + CLOCK_STEP) => {}
             }
             // One failure of storage does not end the timer.
-            if let Err(error) = self.tick(next, false).await {
+            if let Err(error) = self.tick(next, Cause::Schedule).await {
                 self.report(&error);
             }
             next = self.schedule.next_due(next, OffsetDateTime::now_utc())?;
         }
     }
 
+    /// Lets the timer tick now as if its schedule said so.
+    pub(crate) async fn tick_now(&self) -> Result<Invocation> {
+        self.tick(OffsetDateTime::now_utc(), Cause::Schedule).await
+    }
+
     /// Runs one scheduled tick with all its retries, and writes the status after them.
-    pub(crate) async fn tick(&self, due: OffsetDateTime, past_due: bool) -> Result<Invocation> {
+    async fn tick(&self, due: OffsetDateTime, cause: Cause) -> Result<Invocation> {
         let _running = self.running.lock().await;
+        let started = OffsetDateTime::now_utc();
         let status = self.status_for(due).await?;
+        let past_due = cause == Cause::PastDue;
         let info = TimerInfo { adjust_for_dst: self.adjusts(), status: status.clone(), past_due };
         let invocation = self.attempts(&info, &Starter::Schedule(Uuid::new_v4())).await;
         if status.is_some() {
-            let now = OffsetDateTime::now_utc();
-            let last = now.max(due);
-            self.write_status(&ScheduleStatus {
-                last: Some(last),
-                next: self.schedule.next_after(last)?,
-                last_updated: now,
-            })
-            .await?;
+            self.write_status(&after_run(&self.schedule, cause, due, started)?).await?;
         }
         Ok(invocation)
     }

@@ -8,9 +8,34 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-use crate::{dates, envelope::ScheduleStatus, lock::CONTAINER};
+use crate::{bindings::Schedule, dates, envelope::ScheduleStatus, lock::CONTAINER};
 
 use super::Timer;
+
+/// Why a tick runs now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Cause {
+    /// It is time.
+    Schedule,
+    /// No host ran when it was.
+    PastDue,
+    /// A host has started.
+    Startup,
+}
+
+/// The status after a run that began at `started`. Its end does not matter: what fell due while it ran is in the past
+/// then, and so is run at once, be it by the next host.
+pub(super) fn after_run(
+    schedule: &Schedule,
+    cause: Cause,
+    due: OffsetDateTime,
+    started: OffsetDateTime,
+) -> Result<ScheduleStatus> {
+    // By a clock that is late a tick may begin before it is due, and would be its own successor. The other two begin
+    // when they do; what is due next is still to come.
+    let last = if cause == Cause::Schedule { started.max(due) } else { started };
+    Ok(ScheduleStatus { last: Some(last), next: schedule.next_after(last)?, last_updated: last })
+}
 
 impl Timer {
     /// Looks up the stored status at start, and returns the tick that was missed, if one was.
@@ -67,4 +92,32 @@ struct StoredStatus {
     last: String,
     next: String,
     last_updated: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn a_run_is_remembered_by_its_beginning() {
+        let schedule = Schedule::parse("0 */5 * * * *").unwrap();
+        let on_time = datetime!(2026-08-31 10:20:00.012 UTC);
+        let early = datetime!(2026-08-31 10:19:59.996 UTC);
+        let late = datetime!(2026-08-31 10:33:20 UTC);
+        let due = datetime!(2026-08-31 10:20 UTC);
+        let cases = [
+            (Cause::Schedule, due, on_time, on_time, datetime!(2026-08-31 10:25 UTC)),
+            (Cause::Schedule, due, early, due, datetime!(2026-08-31 10:25 UTC)),
+            (Cause::Schedule, due, late, late, datetime!(2026-08-31 10:35 UTC)),
+            (Cause::PastDue, due, late, late, datetime!(2026-08-31 10:35 UTC)),
+            // The tick that was to come is still to come.
+            (Cause::Startup, datetime!(2026-08-31 10:35 UTC), late, late, datetime!(2026-08-31 10:35 UTC)),
+        ];
+        for (cause, due, started, last, next) in cases {
+            let expected = ScheduleStatus { last: Some(last), next, last_updated: last };
+            assert_eq!(after_run(&schedule, cause, due, started).unwrap(), expected, "{cause:?} {started}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use dev::{FaultProxy, LocalHost, Options, Pace, storage::Service};
 use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     handler::Step,
@@ -95,6 +96,24 @@ async fn a_timer_can_run_on_every_start() {
         host.stop().await;
         assert_eq!(past_due(&rig), vec![json!(false); starts]);
     }
+}
+
+#[tokio::test]
+async fn a_run_on_a_start_leaves_the_next_tick_to_its_time() {
+    let rig = Rig::new().await;
+    rig.set("clock/function.json", "/bindings/0/runOnStartup", json!(true));
+    rig.script("clock", &[after("open")]);
+    let host = rig.start().await;
+    rig.called("clock", 1).await;
+    let planned = rig.status().await["Next"].clone();
+    let released = OffsetDateTime::now_utc();
+    rig.release("open");
+    until("the new status", async || rig.status().await["Last"] != "0001-01-01T00:00:00").await;
+    let status = rig.status().await;
+    // The run began before it was let go, and the tick of New Year is not done by it.
+    assert!(OffsetDateTime::parse(status["Last"].as_str().unwrap(), &Rfc3339).unwrap() < released, "{status}");
+    assert_eq!((&status["LastUpdated"], &status["Next"]), (&status["Last"], &planned));
+    host.stop().await;
 }
 
 #[tokio::test]
