@@ -67,15 +67,25 @@ impl Prober {
         Self { client, port, limit }
     }
 
-    /// False when nobody listens. Every answer is a sign of life, and so is none after a connection was made.
-    pub(crate) async fn is_alive(&self) -> bool {
-        let Ok(uri) = Uri::try_from(format!("http://127.0.0.1:{}/", self.port)) else { return false };
+    pub(crate) async fn probe(&self) -> Sign {
+        let Ok(uri) = Uri::try_from(format!("http://127.0.0.1:{}/", self.port)) else { return Sign::Refusal };
         match tokio::time::timeout(self.limit, self.client.get(uri)).await {
-            Ok(Err(error)) => !error.is_connect(),
-            // The host's HTTP client gives up in the same way as on a broken connection.
-            Ok(Ok(_)) | Err(_) => true,
+            Ok(Err(error)) if error.is_connect() => Sign::Refusal,
+            Ok(_) => Sign::Life,
+            Err(_) => Sign::Silence,
         }
     }
+}
+
+/// What a probe is met with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Sign {
+    /// Any answer, and even none when a connection was made and broken.
+    Life,
+    /// Nobody listens.
+    Refusal,
+    /// No answer within the limit, which is another error to the host than a broken connection.
+    Silence,
 }
 
 /// Calls the handler.

@@ -1,13 +1,13 @@
 //! What the admin endpoint, the listeners and the tests share.
+//!
+//! A function started by hand and one that is triggered differ in what they are told and in nothing else, so both come
+//! through here. `FunctionsController` and `ScriptHost` in <https://github.com/Azure/azure-functions-host/tree/dev/src>
 
 use std::sync::{Arc, atomic::AtomicUsize};
 
 use anyhow::{Context, Result, bail};
 use time::OffsetDateTime;
-use tokio::{
-    sync::{Mutex, Notify},
-    task::JoinSet,
-};
+use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -20,8 +20,9 @@ use crate::{
     queue_listener::{Delivery, QueueListener},
     storage::Account,
     timer::{MANUAL_REASON, Timer},
-    worker::State,
 };
+
+use super::Shutdown;
 
 /// The setting that names the host in storage, and what it is without it.
 const HOST_ID: &str = "AzureFunctionsWebHost__hostid";
@@ -66,7 +67,7 @@ impl Core {
         self.invoker.worker.ping().await;
     }
 
-    pub(super) fn listen(self: &Arc<Self>, listeners: &mut JoinSet<()>) -> Result<()> {
+    pub(super) fn listen(self: &Arc<Self>, listeners: &Shutdown) -> Result<()> {
         for function in self.app.functions.iter().filter(|function| !function.disabled) {
             let Trigger::Queue { queue, connection, data_type } = &function.trigger else { continue };
             let listener = QueueListener {
@@ -87,12 +88,6 @@ impl Core {
             listeners.spawn(async move { timer.run().await });
         }
         listeners.spawn(Arc::clone(self).be_primary(self.invoker.account(STORAGE)?.clone()));
-        // A host that has stopped by itself must not go on receiving.
-        let (mut state, stop) = (self.invoker.worker.state(), self.limits.stop.clone());
-        tokio::spawn(async move {
-            let _ = state.wait_for(|state| matches!(state, State::Stopped(_))).await;
-            stop.cancel();
-        });
         Ok(())
     }
 

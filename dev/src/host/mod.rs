@@ -1,13 +1,17 @@
 //! The local host: one app, its handler and its triggers, running.
+//!
+//! In the tests' own process, so that they see and do what no test can with the real one: every invocation, a lost
+//! answer, a delivery that happens twice. `ScriptHost` and `WebJobsScriptHostService` in
+//! <https://github.com/Azure/azure-functions-host/tree/dev/src>
 
 mod core;
+mod shutdown;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use time::OffsetDateTime;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::{
@@ -23,10 +27,11 @@ use crate::{
     worker::{ExitZero, State, Worker},
 };
 
-pub(crate) use self::core::{Core, Limits};
+pub(crate) use self::{
+    core::{Core, Limits},
+    shutdown::Shutdown,
+};
 
-/// How long invocations may go on after a stop.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// What the console gives as the reason of a delivery without a queue.
 const DELIVERED: &str = "Delivered by hand.";
 
@@ -56,9 +61,8 @@ pub struct Options {
 pub struct LocalHost {
     core: Arc<Core>,
     admin_port: Option<u16>,
-    listeners: JoinSet<()>,
-    /// Ends the worker, after everything else.
-    end: CancellationToken,
+    shutdown: Shutdown,
+    ending: JoinHandle<()>,
 }
 
 impl std::fmt::Debug for LocalHost {
@@ -79,19 +83,23 @@ impl LocalHost {
             app.host.executable = executable.into_os_string().into_string().ok().context("path is not UTF-8")?;
         }
         let console = Arc::new(Console::new(options.sink));
-        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        let shutdown = Shutdown::default();
+        // Should the start fail half-way.
+        let handler = shutdown.end.clone().drop_guard();
+        let stop = shutdown.stop.clone();
         let limits = Limits { drain: stop.child_token(), stop, pace: options.pace };
-        let worker = Worker::start(&app, Arc::clone(&console), options.exit_zero, end.clone())?;
-        let invoker = Arc::new(Invoker::new(&app, worker, console, options.framing)?);
+        let worker = Worker::start(&app, Arc::clone(&console), options.exit_zero, shutdown.clone())?;
+        let invoker = Arc::new(Invoker::new(&app, worker, Arc::clone(&console), options.framing)?);
         let timers = self::core::timers(&app, &invoker, &limits)?;
         let core = Arc::new(Core { app, limits, invoker, timers });
         let admin_port = match options.admin_port {
             Some(port) => Some(admin::serve(port, Arc::clone(&core)).await?),
             None => None,
         };
-        let mut listeners = JoinSet::new();
-        core.listen(&mut listeners)?;
-        Ok(Self { core, admin_port, listeners, end })
+        core.listen(&shutdown)?;
+        let ending = tokio::spawn(shutdown.clone().run(console));
+        handler.disarm();
+        Ok(Self { core, admin_port, shutdown, ending })
     }
 
     /// Waits until the handler answers.
@@ -263,22 +271,15 @@ impl LocalHost {
     /// Stops as the host does: first the listeners, then what is running, up to ten seconds, then the handler, without
     /// a word to it.
     pub async fn stop(mut self) {
-        self.core.limits.stop.cancel();
-        let ended = async { while self.listeners.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOP_LIMIT, ended).await.is_err() {
-            self.core.invoker.console.warning("Some invocations did not shut down in time.");
-            self.listeners.shutdown().await;
-        }
-        self.end.cancel();
+        self.shutdown.stop.cancel();
+        let _ = (&mut self.ending).await;
         self.wait_until_stopped().await;
     }
 }
 
 impl Drop for LocalHost {
     fn drop(&mut self) {
-        self.listeners.abort_all();
-        self.core.limits.stop.cancel();
-        self.end.cancel();
+        self.shutdown.kill();
     }
 }
 

@@ -1,4 +1,8 @@
 //! Starts the handler with the host's environment and reads what it prints.
+//!
+//! The environment is all that a handler knows of its host, and its output all that an operator sees of a handler.
+//! `HttpWorkerProcess` and `WorkerProcess` in
+//! <https://github.com/Azure/azure-functions-host/tree/dev/src/WebJobs.Script/Workers>
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -41,14 +45,12 @@ pub(super) struct Process {
 impl Launch {
     pub(super) fn new(app: &App, port: u16) -> Self {
         let mut environment = app.settings.clone();
-        let (port, id) = (port.to_string(), Uuid::new_v4().to_string());
+        let port = port.to_string();
         let root = app.root.to_string_lossy();
         let own = [
             ("FUNCTIONS_CUSTOMHANDLER_PORT", port.as_str()),
-            ("FUNCTIONS_CUSTOMHANDLER_WORKER_ID", &id),
             ("FUNCTIONS_APP_ROOT_PATH", &root),
             ("FUNCTIONS_HTTPWORKER_PORT", &port),
-            ("FUNCTIONS_HTTPWORKER_ID", &id),
         ];
         environment.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
         Self {
@@ -60,11 +62,14 @@ impl Launch {
         }
     }
 
-    pub(super) fn spawn(&self, console: &Arc<Console>) -> std::io::Result<Process> {
+    /// Starts a handler under an id that no other one has had.
+    pub(super) fn spawn(&self, id: Uuid, console: &Arc<Console>) -> std::io::Result<Process> {
+        let id = id.to_string();
         let mut child = Command::new(&self.executable)
             .args(&self.arguments)
             .current_dir(&self.folder)
             .envs(&self.environment)
+            .envs(["FUNCTIONS_CUSTOMHANDLER_WORKER_ID", "FUNCTIONS_HTTPWORKER_ID"].map(|name| (name, &id)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // Ctrl-C is for the host, which then ends the handler; without this it would look like a crash.

@@ -12,9 +12,8 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
-use crate::{bindings::App, console::Console, handler_client::Prober, ports::free_port};
+use crate::{bindings::App, console::Console, handler_client::Prober, host::Shutdown, ports::free_port};
 
 use launch::Launch;
 use supervisor::{ErrorBucket, Probe, Supervisor};
@@ -40,7 +39,9 @@ pub(crate) enum State {
 pub(crate) struct Worker {
     pub(crate) port: u16,
     state: watch::Receiver<State>,
-    requests: mpsc::UnboundedSender<Request>,
+    /// The ids of processes that want replacing.
+    replaced: mpsc::UnboundedSender<i32>,
+    shutdown: Shutdown,
     initialization_timeout: Duration,
     prober: Prober,
 }
@@ -48,40 +49,32 @@ pub(crate) struct Worker {
 /// By so much the host's HTTP client is more patient than its functions.
 const HTTP_MARGIN: Duration = Duration::from_secs(60);
 
-/// What the rest of the host wants of the handler's process.
-enum Request {
-    /// A new process in the place of the one with this id.
-    Restart(i32),
-    /// The end of the host, for this reason.
-    Stop(String),
-}
-
 impl Worker {
-    /// Chooses the port and starts the handler in the background; `stop` ends it.
+    /// Chooses the port and starts the handler in the background, until the host has shut down.
     pub(crate) fn start(
         app: &App,
         console: Arc<Console>,
         exit_zero: ExitZero,
-        stop: CancellationToken,
+        shutdown: Shutdown,
     ) -> Result<Self> {
         let port = free_port()?;
         let initialization_timeout = app.host.initialization_timeout;
         let prober =
             Prober::new(port, app.host.function_timeout.unwrap_or(Duration::MAX / 2).saturating_add(HTTP_MARGIN));
         let (state_sender, state) = watch::channel(State::Starting);
-        let (requests, receiver) = mpsc::unbounded_channel();
+        let (replaced, receiver) = mpsc::unbounded_channel();
         let supervisor = Supervisor {
             launch: Launch::new(app, port),
             probe: Probe { prober: prober.clone(), limit: initialization_timeout },
             exit_zero,
             console,
             state: state_sender,
-            requests: receiver,
+            replaced: receiver,
             errors: ErrorBucket::default(),
-            stop,
+            shutdown: shutdown.clone(),
         };
         tokio::spawn(supervisor.run());
-        Ok(Self { port, state, requests, initialization_timeout, prober })
+        Ok(Self { port, state, replaced, shutdown, initialization_timeout, prober })
     }
 
     /// Waits until the handler is up, as every invocation does.
@@ -103,14 +96,14 @@ impl Worker {
     /// Kills the handler and starts it again, without counting that as an error.
     pub(crate) async fn restart(&self, process: Option<i32>) {
         let Some(process) = process else { return };
-        let _ = self.requests.send(Request::Restart(process));
+        let _ = self.replaced.send(process);
         let mut state = self.state.clone();
         let _ = state.wait_for(|state| *state != State::Ready(process)).await;
     }
 
     /// Ends the host because of something it cannot go on with.
     pub(crate) fn stop_host(&self, reason: &str) {
-        let _ = self.requests.send(Request::Stop(reason.to_owned()));
+        self.shutdown.begin(reason);
     }
 
     pub(crate) fn id(&self) -> Option<i32> {
@@ -122,7 +115,7 @@ impl Worker {
 
     /// Asks the handler for a sign of life, as a health check does, which ignores the answer.
     pub(crate) async fn ping(&self) {
-        self.prober.is_alive().await;
+        self.prober.probe().await;
     }
 
     /// Kills the handler behind the host's back.

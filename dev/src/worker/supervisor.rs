@@ -1,4 +1,8 @@
 //! Keeps the handler alive, within the limits of the host's patience.
+//!
+//! What a handler must not do is found out here: start too slowly, exit with the wrong code, crash too often. So each
+//! limit is the host's own. `HttpFunctionInvocationDispatcher` and `HttpWorkerChannel` in
+//! <https://github.com/Azure/azure-functions-host/tree/dev/src/WebJobs.Script/Workers/Http>
 
 use std::{
     process::ExitStatus,
@@ -7,13 +11,17 @@ use std::{
 };
 
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
-    ExitZero, Request, State,
+    ExitZero, State,
     launch::{Launch, Process},
 };
-use crate::{console::Console, handler_client::Prober};
+use crate::{
+    console::Console,
+    handler_client::{Prober, Sign},
+    host::Shutdown,
+};
 
 const PROBE_INTERVAL: Duration = Duration::from_millis(25);
 /// This many errors, each this soon after the one before, stop the host.
@@ -28,32 +36,30 @@ pub(super) struct Supervisor {
     pub(super) exit_zero: ExitZero,
     pub(super) console: Arc<Console>,
     pub(super) state: watch::Sender<State>,
-    pub(super) requests: mpsc::UnboundedReceiver<Request>,
+    /// The ids of processes that want replacing.
+    pub(super) replaced: mpsc::UnboundedReceiver<i32>,
     pub(super) errors: ErrorBucket,
-    pub(super) stop: CancellationToken,
+    pub(super) shutdown: Shutdown,
 }
-
-/// The reason of a stop that was asked for.
-const STOPPED: &str = "stopped";
 
 /// Why one life of the handler ended.
 enum End {
     Exited(ExitStatus),
     NeverReady,
     Restart,
-    Stop(String),
+    Stop,
 }
 
 impl Supervisor {
     pub(super) async fn run(mut self) {
-        let reason = self.keep_alive().await;
-        self.state.send_replace(State::Stopped(reason));
+        self.keep_alive().await;
+        self.state.send_replace(State::Stopped(self.shutdown.reason()));
     }
 
-    /// Returns why the host stops.
-    async fn keep_alive(&mut self) -> String {
+    /// Returns when the host is at its end, or has to come to it.
+    async fn keep_alive(&mut self) {
         loop {
-            let mut process = match self.launch.spawn(&self.console) {
+            let mut process = match self.launch.spawn(Uuid::new_v4(), &self.console) {
                 Ok(process) => process,
                 Err(error) => return self.not_started(&error).await,
             };
@@ -63,7 +69,7 @@ impl Supervisor {
             let _ = process.child.start_kill();
             let _ = process.child.wait().await;
             let error = match end {
-                End::Stop(reason) => return reason,
+                End::Stop => return,
                 End::Restart => continue,
                 End::NeverReady => "Initializing HttpWorker timed out.".to_owned(),
                 End::Exited(status) => process.obituary(&self.launch.executable, status).await,
@@ -72,27 +78,24 @@ impl Supervisor {
             if self.errors.is_full_after(Instant::now()) {
                 let reason = "Exceeded http worker restart retry count. Shutting down Functions Host";
                 self.console.error(reason);
-                return reason.to_owned();
+                return self.shutdown.begin(reason);
             }
         }
     }
 
     // The host neither retries nor reports further; invocations wait until they give up.
-    async fn not_started(&mut self, error: &std::io::Error) -> String {
+    async fn not_started(&self, error: &std::io::Error) {
         let executable = &self.launch.executable;
         self.console.error(format!("Failed to start Worker Channel. Process fileName: {executable} ({error})"));
-        loop {
-            // There is no process to restart.
-            if let End::Stop(reason) = self.requested(0).await {
-                return reason;
-            }
-        }
+        self.shutdown.end.cancelled().await;
     }
 
     async fn watch(&mut self, process: &mut Process) -> End {
-        let (id, exit_zero) = (process.id(), self.exit_zero);
+        let (id, exit_zero, end) = (process.id(), self.exit_zero, self.shutdown.end.clone());
         tokio::select! {
-            () = self.stop.cancelled() => return End::Stop(STOPPED.to_owned()),
+            // The end is first: a handler that exits as fast as it starts must not keep the host from it.
+            biased;
+            () = end.cancelled() => return End::Stop,
             end = exit(process, exit_zero) => return end,
             ready = self.probe.run() => {
                 if !ready {
@@ -103,24 +106,21 @@ impl Supervisor {
         self.console.information("Worker process started and initialized.");
         self.state.send_replace(State::Ready(id));
         tokio::select! {
-            end = self.requested(id) => end,
+            biased;
+            () = end.cancelled() => End::Stop,
+            end = self.request(id) => end,
             end = exit(process, exit_zero) => end,
         }
     }
 
-    /// Waits for a request that concerns the process with this id.
-    async fn requested(&mut self, process: i32) -> End {
+    /// Waits until somebody wants another process in the place of the one with this id, or nobody is left to want one.
+    async fn request(&mut self, process: i32) -> End {
         loop {
-            let request = tokio::select! {
-                () = self.stop.cancelled() => None,
-                request = self.requests.recv() => request,
-            };
-            match request {
-                None => return End::Stop(STOPPED.to_owned()),
-                Some(Request::Stop(reason)) => return End::Stop(reason),
-                Some(Request::Restart(id)) if id == process => return End::Restart,
+            match self.replaced.recv().await {
+                None => return End::Stop,
+                Some(id) if id == process => return End::Restart,
                 // Of two invocations that time out together, the second means a process that is gone.
-                Some(Request::Restart(_)) => {}
+                Some(_) => {}
             }
         }
     }
@@ -144,16 +144,22 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Asks until somebody answers, whatever the answer. Each miss counts 25 ms, however long it took.
+    /// Asks until somebody answers, whatever the answer.
     async fn run(&self) -> bool {
-        for _ in 0..self.limit.as_millis() / PROBE_INTERVAL.as_millis() {
-            if self.prober.is_alive().await {
-                return true;
+        for _ in 0..attempts(self.limit) {
+            match self.prober.probe().await {
+                Sign::Life => return true,
+                Sign::Refusal => tokio::time::sleep(PROBE_INTERVAL).await,
+                Sign::Silence => return false,
             }
-            tokio::time::sleep(PROBE_INTERVAL).await;
         }
         false
     }
+}
+
+/// Each miss counts 25 ms, however long it took.
+fn attempts(limit: Duration) -> u128 {
+    limit.as_millis() / PROBE_INTERVAL.as_millis()
 }
 
 /// The recent errors of a handler.
@@ -173,7 +179,21 @@ impl ErrorBucket {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    #[test]
+    fn a_start_of_thirty_seconds_is_1200_attempts() {
+        assert_eq!(attempts(Duration::from_secs(30)), 1_200);
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_lets_a_probe_run_into_its_limit_has_failed_to_start() {
+        let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let prober = Prober::new(mute.local_addr().unwrap().port(), Duration::from_millis(50));
+        assert!(!Probe { prober, limit: Duration::from_secs(30) }.run().await);
+    }
 
     #[test]
     fn three_errors_in_a_row_are_too_many() {

@@ -35,6 +35,8 @@ pub(crate) enum Startup {
     Listen,
     /// Runs, but never listens.
     Deaf,
+    /// Listens, but never answers a probe.
+    Mute,
     Exit(i32),
     /// Listens as soon as there is a file of this name.
     After(String),
@@ -84,7 +86,7 @@ fn run() {
             stdout.iter().for_each(|line| println!("{line}"));
             stderr.iter().for_each(|line| eprintln!("{line}"));
         }
-        Startup::Listen | Startup::Probe(_) | Startup::Reset => {}
+        Startup::Listen | Startup::Mute | Startup::Probe(_) | Startup::Reset => {}
     }
     let listener = TcpListener::bind(("127.0.0.1", port.parse().unwrap())).unwrap();
     for stream in listener.incoming() {
@@ -135,6 +137,11 @@ fn answer(stream: &TcpStream, startup: &Startup) -> bool {
         ("/", Startup::Reset) => {
             record(REQUESTS, &request);
             SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+            false
+        }
+        ("/", Startup::Mute) => {
+            record(REQUESTS, &request);
+            wait_for("never");
             false
         }
         ("/", Startup::Probe(bytes)) => {

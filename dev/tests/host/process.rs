@@ -121,6 +121,21 @@ async fn a_missing_executable_is_tried_once_and_the_host_stops_when_invocations_
 }
 
 #[tokio::test]
+async fn a_handler_that_never_comes_up_stops_the_host_when_invocations_give_up() {
+    // One holds the first probe, the other is restarted without end.
+    for startup in [Startup::Mute, Startup::Exit(200)] {
+        let rig = Rig::new().await;
+        rig.startup(&startup);
+        rig.set("host.json", "/customHandler/initializationTimeout", json!("00:00:00.25"));
+        let host = LocalHost::start(rig.options()).await.unwrap();
+        let invocation = tokio::time::timeout(LIMIT, host.deliver("orders", "x")).await.unwrap().unwrap();
+        assert!(!invocation.succeeded, "{startup:?}");
+        assert_eq!(stopped(&host).await, "Initialization timed out and host is shutting down", "{startup:?}");
+        assert_eq!(host.worker_pid(), None, "{startup:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_third_crash_stops_the_host() {
     let rig = Rig::new().await;
     rig.script("orders", &[crash(3)]);
@@ -205,8 +220,12 @@ async fn a_killed_handler_comes_back_on_the_same_port() {
     host.ready_again(pid).await.unwrap();
     host.wait_for_line("exited with code 137 (0x89)", LIMIT).await.unwrap();
     assert_ne!(host.worker_pid(), pid);
-    let ports = rig.starts().into_iter().map(|start| start.environment["FUNCTIONS_CUSTOMHANDLER_PORT"].clone());
-    assert_eq!(ports.collect::<Vec<_>>(), vec![host.worker_port().to_string(); 2]);
+    let told = |name: &str| rig.starts().iter().map(|start| start.environment[name].clone()).collect::<Vec<_>>();
+    assert_eq!(told("FUNCTIONS_CUSTOMHANDLER_PORT"), vec![host.worker_port().to_string(); 2]);
+    // It is another handler all the same.
+    let ids = told("FUNCTIONS_CUSTOMHANDLER_WORKER_ID");
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(told("FUNCTIONS_HTTPWORKER_ID"), ids);
     assert!(host.deliver("orders", "x").await.unwrap().succeeded);
 }
 

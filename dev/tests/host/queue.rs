@@ -148,14 +148,40 @@ async fn storage_that_fails_a_delete_stops_the_host() {
 #[tokio::test]
 async fn storage_that_fails_a_renewal_stops_the_host() {
     let rig = Rig::new().await;
-    rig.script("orders", &[Step::Hang]);
+    rig.script("orders", &[Step::After("open".to_owned())]);
     let pace = Pace { visibility_renewal: Duration::from_millis(50), ..Pace::default() };
     let (proxy, host) = behind_proxy(&rig, pace).await;
     proxy.set_rule(|request| if is_renewal(request) { server_error() } else { Fault::Pass });
     rig.account.put("in-queue", "an order").await.unwrap();
-    assert_eq!(stopped(&host).await, "unhandled storage error");
     // At once, and not when the invocation has ended.
-    assert!(!host.lines().iter().any(|line| line.text.contains("Timeout value of")));
+    host.wait_for_line("The host is shutting down. Unhandled exception", LIMIT).await.unwrap();
+    assert!(host.invocations().is_empty());
+    rig.release("open");
+    assert_eq!(stopped(&host).await, "unhandled storage error");
+}
+
+#[tokio::test]
+async fn a_host_that_stops_by_itself_lets_what_is_running_succeed() {
+    let rig = Rig::new().await;
+    rig.script("orders", &[Step::After("open".to_owned()), Step::Succeed]);
+    for text in ["first", "second"] {
+        rig.account.put("in-queue", text).await.unwrap();
+    }
+    let (proxy, host) = behind_proxy(&rig, Pace::default()).await;
+    let mut deletes = 0;
+    proxy.set_rule(move |request| {
+        deletes += usize::from(is_delete(request));
+        if is_delete(request) && deletes == 1 { server_error() } else { Fault::Pass }
+    });
+    host.wait_for_line("The host is shutting down. Unhandled exception", LIMIT).await.unwrap();
+    // Some time for a host that kills its handler first.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    rig.release("open");
+    assert_eq!(stopped(&host).await, "unhandled storage error");
+    let invocations = host.invocations();
+    assert!(invocations.len() == 2 && invocations.iter().all(|one| one.succeeded), "{invocations:?}");
+    // One was deleted, and the other could not be.
+    assert_eq!(rig.account.queue_length("in-queue").await.unwrap(), 1);
 }
 
 #[tokio::test]
