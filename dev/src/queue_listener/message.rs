@@ -1,6 +1,8 @@
 //! One received message: invoke, then delete, release or move to the poison queue.
 //!
-//! The dequeue count decides its fate: above the limit before the invocation, at the limit after a failed one.
+//! The dequeue count decides its fate: above the limit before the invocation, at the limit after a failed one. An order
+//! is lost or doubled here if anywhere, so every step is the host's, and in its order. `QueueProcessor` in
+//! <https://github.com/Azure/azure-sdk-for-net/tree/main/sdk/storage/Microsoft.Azure.WebJobs.Extensions.Storage.Queues>
 
 use std::pin::pin;
 
@@ -40,17 +42,16 @@ impl QueueListener {
     async fn process(&self, mut message: Received) -> Result<(), StorageError> {
         let decoded = self.options.message_encoding.decode(&message.text);
         if decoded == Decoded::NotBase64 {
-            let warning = "cannot be decoded. Check the MessageEncoding of the queue and of the host.";
-            self.invoker.console.warning(format!("Message {} of queue '{}' {warning}", message.id, self.queue));
-            let text = message.text.clone();
-            return self.move_to_poison(&message, &text).await;
+            let warning = "Message decoding has failed! Check MessageEncoding settings.";
+            self.invoker.console.warning(format!("{warning} MessageId={}.", message.id));
+            return self.poison(&message, &decoded).await;
         }
         if message.dequeue_count > self.options.max_dequeue_count {
             return self.poison(&message, &decoded).await;
         }
         if self.invoke(&mut message, &decoded).await {
             self.account.delete(&self.queue, &message).await
-        } else if message.dequeue_count >= self.options.max_dequeue_count {
+        } else if message.dequeue_count >= self.options.max_dequeue_count || self.poison_queue().is_none() {
             self.poison(&message, &decoded).await
         } else {
             self.account.update_visibility(&self.queue, &mut message, self.options.visibility_timeout).await
@@ -104,14 +105,18 @@ impl QueueListener {
         }
     }
 
+    /// Some queues have none.
+    fn poison_queue(&self) -> Option<String> {
+        let has_one = !self.queue.ends_with("-poison") && self.queue.len() <= LONGEST_NAME;
+        has_one.then(|| format!("{}-poison", self.queue))
+    }
+
+    /// Copies first, so that a crash in between doubles the message rather than losing it.
     async fn poison(&self, message: &Received, decoded: &Decoded) -> Result<(), StorageError> {
-        if self.queue.ends_with("-poison") || self.queue.len() > LONGEST_NAME {
-            // There is no poison queue for such a queue: the message comes back when it becomes visible again.
-            return Ok(());
-        }
+        // Without a poison queue the message is left hidden. Were it released, it would fail without a pause.
+        let Some(queue) = self.poison_queue() else { return Ok(()) };
         let count = self.options.max_dequeue_count;
-        let text =
-            format!("Message has reached MaxDequeueCount of {count}. Moving message to queue '{}-poison'.", self.queue);
+        let text = format!("Message has reached MaxDequeueCount of {count}. Moving message to queue '{queue}'.");
         self.invoker.console.warning(text);
         let encoding = self.options.message_encoding;
         let copy = match decoded {
@@ -119,12 +124,7 @@ impl QueueListener {
             Decoded::NotUtf8(bytes) => encoding.encode(bytes),
             Decoded::NotBase64 => message.text.clone(),
         };
-        self.move_to_poison(message, &copy).await
-    }
-
-    /// Copies first, so that a crash in between doubles the message rather than losing it.
-    async fn move_to_poison(&self, message: &Received, copy: &str) -> Result<(), StorageError> {
-        self.account.put(&format!("{}-poison", self.queue), copy).await?;
+        self.account.put(&queue, &copy).await?;
         self.account.delete(&self.queue, message).await
     }
 }

@@ -68,6 +68,7 @@ async fn a_message_that_is_no_base64_goes_to_the_poison_queue_unseen() {
     let rig = Rig::new().await;
     rig.set("host.json", &format!("{QUEUES}/messageEncoding"), json!("base64"));
     rig.account.put("in-queue", "{\"id\":1}").await.unwrap();
+    let id = rig.account.peek("in-queue").await.unwrap()[0].id.clone();
     rig.account.put_base64("in-queue", "{\"id\":2}").await.unwrap();
     let host = rig.start().await;
     host.wait_for(|all| all.len() == 1, LIMIT).await.unwrap();
@@ -75,8 +76,9 @@ async fn a_message_that_is_no_base64_goes_to_the_poison_queue_unseen() {
     assert_eq!(rig.texts("in-queue-poison").await, ["{\"id\":1}"]);
     let calls: Vec<_> = rig.requests("orders").iter().map(|call| call.json()["Data"]["msg"].clone()).collect();
     assert_eq!(calls, [r#""{\"id\":2}""#]);
-    let line = host.wait_for_line("cannot be decoded. Check the MessageEncoding", LIMIT).await.unwrap();
-    assert_eq!(line.level, Level::Warning);
+    let line = host.wait_for_line("Message decoding has failed!", LIMIT).await.unwrap();
+    let expected = format!("Message decoding has failed! Check MessageEncoding settings. MessageId={id}.");
+    assert_eq!((line.text, line.level), (expected, Level::Warning));
 }
 
 #[tokio::test]
@@ -106,21 +108,43 @@ async fn a_poisoned_message_is_encoded_again() {
     assert_eq!(rig.texts("in-queue-poison").await, ["aGVsbG8="]);
 }
 
+/// The queues that have no poison queue: one is poison already, and the name of the other is too long for one.
+fn without_poison() -> [String; 2] {
+    ["in-poison".to_owned(), "q".repeat(57)]
+}
+
 #[tokio::test]
-async fn there_is_no_poison_for_the_poisonous() {
-    let rig = Rig::new().await;
-    rig.set("orders/function.json", "/bindings/0/queueName", json!("in-poison"));
-    rig.script("orders", &[Step::Fail]);
-    rig.account.put("in-poison", "an order").await.unwrap();
-    let pace = Pace { message_visibility: Duration::from_secs(1), ..Pace::default() };
-    let (proxy, host) = behind_proxy(&rig, pace).await;
-    host.wait_for(|all| all.len() == 2, LIMIT).await.unwrap();
-    host.stop().await;
-    // It only comes back by itself.
-    until("its return", async || !rig.texts("in-poison").await.is_empty()).await;
-    assert_eq!(rig.texts("in-poison").await, ["an order"]);
-    assert_eq!(rig.requests("orders").len(), 2);
-    assert!(!proxy.kinds().contains(&Kind::PutMessage));
+async fn a_message_that_fails_on_a_queue_without_poison_stays_hidden() {
+    for queue in without_poison() {
+        let rig = Rig::new().await;
+        rig.set("orders/function.json", "/bindings/0/queueName", json!(queue));
+        rig.script("orders", &[Step::Fail]);
+        rig.account.put(&queue, "an order").await.unwrap();
+        let pace = Pace { message_visibility: Duration::from_secs(1), ..Pace::default() };
+        let (proxy, host) = behind_proxy(&rig, pace).await;
+        host.wait_for(|all| all.len() == 2, LIMIT).await.unwrap();
+        host.stop().await;
+        // It only comes back by itself.
+        until("its return", async || !rig.texts(&queue).await.is_empty()).await;
+        assert_eq!(rig.texts(&queue).await, ["an order"]);
+        assert_eq!(rig.requests("orders").len(), 2);
+        assert!(proxy.kinds().iter().all(|kind| *kind == Kind::GetMessages), "{queue}: {:?}", proxy.requests());
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_no_base64_on_a_queue_without_poison_stays_hidden() {
+    for queue in without_poison() {
+        let rig = Rig::new().await;
+        rig.set("host.json", &format!("{QUEUES}/messageEncoding"), json!("base64"));
+        rig.set("orders/function.json", "/bindings/0/queueName", json!(queue));
+        rig.account.put(&queue, "{\"id\":1}").await.unwrap();
+        let (proxy, host) = behind_proxy(&rig, Pace::default()).await;
+        host.wait_for_line("Message decoding has failed!", LIMIT).await.unwrap();
+        host.stop().await;
+        assert_eq!((rig.account.queue_length(&queue).await.unwrap(), rig.texts(&queue).await.len()), (1, 0), "{queue}");
+        assert!(proxy.kinds().iter().all(|kind| *kind == Kind::GetMessages), "{queue}: {:?}", proxy.requests());
+    }
 }
 
 #[tokio::test]
