@@ -231,11 +231,11 @@ impl Invoker {
         let name = &call.function.name;
         let seconds = limit.as_secs();
         let limit = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
-        let text = format!("Timeout value of {limit} was exceeded by function: Functions.{name}");
-        self.console.error(format!("{text} (Id: '{}'). Initiating cancellation.", call.id));
+        let text = format!("Timeout value of {limit} exceeded by function 'Functions.{name}' (Id: '{}').", call.id);
+        self.console.error(format!("{text} Initiating cancellation."));
         tokio::time::sleep(TIMEOUT_GRACE).await;
         self.worker.restart(process).await;
-        text
+        format!("Timeout value of {limit} was exceeded by function: Functions.{name}")
     }
 
     /// Writes all of them, whatever becomes of one: an invocation that fails may have written others.

@@ -136,6 +136,10 @@ async fn an_empty_answer_hangs_until_the_function_times_out() {
         assert!(invocation.status.is_some(), "{invocation:?}");
         let expected = "Timeout value of 00:00:01 was exceeded by function: Functions.orders";
         assert_eq!(invocation.failure.as_deref(), Some(expected));
+        let expected = "Timeout value of 00:00:01 exceeded by function 'Functions.orders'";
+        let expected = format!("{expected} (Id: '{}'). Initiating cancellation.", invocation.id);
+        let line = host.wait_for_line(&expected, LIMIT).await.unwrap();
+        assert_eq!((line.text, line.level), (expected, Level::Error));
     }
 }
 
@@ -149,7 +153,7 @@ async fn time_out_with_a_bystander() -> Option<(Rig, LocalHost)> {
     rig.script("clock", &[Step::Hang, Step::Succeed]);
     let host = rig.start().await;
     let bystander = async {
-        host.wait_for_line("Timeout value of 00:00:03 was exceeded", LIMIT).await.unwrap();
+        host.wait_for_line("Timeout value of 00:00:03 exceeded by function 'Functions.orders'", LIMIT).await.unwrap();
         let called = async {
             rig.called("clock", 1).await;
             rig.starts().len()

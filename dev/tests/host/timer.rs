@@ -43,6 +43,31 @@ async fn the_first_start_remembers_the_next_tick_and_runs_nothing() {
 }
 
 #[tokio::test]
+async fn the_console_tells_what_has_started_a_timer() {
+    let rig = Rig::new().await;
+    rig.script("clock", &[Step::Fail, Step::Succeed]);
+    let host = rig.start().await;
+    host.fire_timer("clock").await.unwrap();
+    host.invoke("clock", None).await.unwrap();
+    let [first, second, by_hand] = host.invocations().try_into().unwrap();
+    let lines: Vec<String> = host.lines().into_iter().map(|line| line.text).collect();
+    let executing = lines.iter().filter_map(|line| line.strip_prefix("Executing 'Functions.clock' "));
+    let [one, two, three] = executing.collect::<Vec<_>>().try_into().unwrap();
+    for (line, id) in [(one, first.id), (two, second.id)] {
+        let time = line.strip_prefix("(Reason='Timer fired at ").unwrap();
+        let (time, rest) = time.split_once('\'').unwrap();
+        assert!(OffsetDateTime::parse(time, &Rfc3339).is_ok() && time.len() == 33, "{time}");
+        assert_eq!(rest, format!(", Id={id})"));
+    }
+    let reason = "This function was programmatically called via the host APIs.";
+    assert_eq!(three, format!("(Reason='{reason}', Id={})", by_hand.id));
+    for (outcome, id) in [("Failed", first.id), ("Succeeded", second.id), ("Succeeded", by_hand.id)] {
+        let start = format!("Executed 'Functions.clock' ({outcome}, Id={id}, Duration=");
+        assert!(lines.iter().any(|line| line.starts_with(&start)), "{start}: {lines:#?}");
+    }
+}
+
+#[tokio::test]
 async fn a_tick_is_remembered_across_hosts() {
     let rig = Rig::new().await;
     let host = rig.start().await;
