@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use dev::{Framing, LocalHost, Options};
 use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     handler::Step,
@@ -71,8 +72,10 @@ async fn a_queue_message_is_sent_to_the_letter() {
     let rig = Rig::new().await;
     rig.account.put("in-queue", "say \"hi\" \\ Zoë\n<&>").await.unwrap();
     let on_queue = rig.account.peek("in-queue").await.unwrap().remove(0);
+    let start = OffsetDateTime::now_utc();
     let host = rig.start().await;
     host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    let end = OffsetDateTime::now_utc();
     let request = &rig.requests("orders")[0];
     let metadata = &request.json()["Metadata"];
     let [expires, id, inserted, visible, receipt] =
@@ -84,10 +87,15 @@ async fn a_queue_message_is_sent_to_the_letter() {
     assert_eq!(request.body, expected);
     assert_eq!(*id, json!(format!("\"{}\"", on_queue.id)));
     assert!(receipt.as_str().unwrap().starts_with('"'), "{receipt}");
-    for time in [expires, inserted, visible] {
+    let [expires, inserted, visible] = [expires, inserted, visible].map(|time| {
         let time = time.as_str().unwrap();
         assert!(time.len() == 25 && time.ends_with("+00:00"), "{time}");
-    }
+        OffsetDateTime::parse(time, &Rfc3339).unwrap()
+    });
+    assert_eq!((inserted, expires), (on_queue.inserted, on_queue.expires));
+    // Ten minutes after the receive, in whole seconds.
+    let received = visible - time::Duration::minutes(10);
+    assert!(start - time::Duration::SECOND < received && received <= end, "{start} {received} {end}");
 }
 
 #[tokio::test]
