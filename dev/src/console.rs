@@ -1,4 +1,7 @@
 //! The host's console: every line as `func start` prints it, kept so that a test can look at it.
+//!
+//! For an operator the console is all there is of an invocation that failed, so its words and their order are the
+//! host's: <https://learn.microsoft.com/azure/azure-functions/functions-core-tools-reference#func-start>
 
 use std::{
     collections::VecDeque,

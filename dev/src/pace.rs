@@ -1,4 +1,10 @@
 //! The pauses of the host that are too long to wait for in a test.
+//!
+//! What happens after them can only be seen with shorter ones, and only what happens after them may differ then: a
+//! message that comes back, a renewal, another host that takes over. `QueueListener` in
+//! <https://github.com/Azure/azure-sdk-for-net/tree/main/sdk/storage/Microsoft.Azure.WebJobs.Extensions.Storage.Queues>
+//! and `SingletonOptions` in
+//! <https://github.com/Azure/azure-webjobs-sdk/tree/dev/src/Microsoft.Azure.WebJobs.Host/Singleton>
 
 use std::time::Duration;
 

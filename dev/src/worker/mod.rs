@@ -51,12 +51,7 @@ const HTTP_MARGIN: Duration = Duration::from_secs(60);
 
 impl Worker {
     /// Chooses the port and starts the handler in the background, until the host has shut down.
-    pub(crate) fn start(
-        app: &App,
-        console: Arc<Console>,
-        exit_zero: ExitZero,
-        shutdown: Shutdown,
-    ) -> Result<Self> {
+    pub(crate) fn start(app: &App, console: Arc<Console>, exit_zero: ExitZero, shutdown: Shutdown) -> Result<Self> {
         let port = free_port()?;
         let initialization_timeout = app.host.initialization_timeout;
         let prober =
