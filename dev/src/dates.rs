@@ -27,6 +27,11 @@ pub(crate) fn to_ticks(time: OffsetDateTime) -> String {
     utc(time, SECONDS) + &fraction(&utc(time, TICKS)) + "+00:00"
 }
 
+/// `2026-08-31T10:15:30.1234560+00:00`, always with all seven digits.
+pub(crate) fn to_round_trip(time: OffsetDateTime) -> String {
+    format!("{}.{}+00:00", utc(time, SECONDS), utc(time, TICKS))
+}
+
 /// `2026-08-31T10:15:30.1234567Z`, without zeros at the end of the fraction.
 pub(crate) fn to_zulu(time: OffsetDateTime) -> String {
     utc(time, SECONDS) + &fraction(&utc(time, TICKS)) + "Z"

@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use time::{OffsetDateTime, macros::datetime};
 use uuid::Uuid;
 
-use crate::{bindings::DataType, dates, json::Json};
+use crate::{bindings::DataType, dates, failure::FailedAttempt, json::Json};
 
 /// Messages nested deeper than this leave the metadata alone.
 const DEPTH: usize = 64;
@@ -83,7 +83,7 @@ impl ScheduleStatus {
     pub(crate) fn to_json(&self) -> Json {
         // A `DateTime` that was never set is the year 1, and has no offset.
         let last = self.last.map_or_else(|| "0001-01-01T00:00:00".to_owned(), dates::to_ticks);
-        object([
+        Json::object([
             ("Last", Json::Text(last)),
             ("Next", Json::Text(dates::to_ticks(self.next))),
             ("LastUpdated", Json::Text(dates::to_ticks(self.last_updated))),
@@ -98,8 +98,8 @@ pub(crate) struct RetryContext {
     pub(crate) count: u32,
     /// The policy's limit; -1 for none.
     pub(crate) max: i64,
-    /// Why the previous attempt failed, in the words of the HTTP client.
-    pub(crate) failure: Option<(String, Option<u16>)>,
+    /// The previous attempt.
+    pub(crate) failed: Option<FailedAttempt>,
 }
 
 /// The body for a queue function.
@@ -123,7 +123,10 @@ pub(crate) fn queue(occasion: &Occasion<'_>, message: &QueueMessage, data_type: 
         None => metadata.set(occasion.binding, text(&message.text)),
     }
     metadata.set("sys", occasion.system());
-    metadata.apply_fields(&message.text);
+    // Only of what the binding makes a string.
+    if data_type == DataType::Text {
+        metadata.apply_fields(&message.text);
+    }
     body(occasion, data, metadata, None)
 }
 
@@ -134,8 +137,8 @@ pub(crate) fn timer(
     retry: Option<&RetryContext>,
     input: Option<&str>,
 ) -> String {
-    let data = object([
-        ("Schedule", object([("AdjustForDST", Json::Bool(info.adjust_for_dst))])),
+    let data = Json::object([
+        ("Schedule", Json::object([("AdjustForDST", Json::Bool(info.adjust_for_dst))])),
         ("ScheduleStatus", info.status.as_ref().map_or(Json::Null, ScheduleStatus::to_json)),
         ("IsPastDue", Json::Bool(info.past_due)),
     ]);
@@ -144,15 +147,12 @@ pub(crate) fn timer(
         metadata.set(occasion.binding, encoded(Json::Text(input.to_owned())));
     }
     metadata.set("sys", occasion.system());
-    if let Some(input) = input {
-        metadata.apply_fields(input);
-    }
     body(occasion, data, metadata, retry)
 }
 
 impl Occasion<'_> {
     fn system(&self) -> Json {
-        object([
+        Json::object([
             ("MethodName", Json::Text(self.function.to_owned())),
             ("UtcNow", Json::Text(dates::to_zulu(self.now))),
             ("RandGuid", Json::Text(self.random.to_string())),
@@ -195,7 +195,7 @@ fn body(occasion: &Occasion<'_>, data: Json, mut metadata: BindingData, retry: O
     }
     // `queueTrigger`, `timerTrigger`: the host's own entries, and whatever else is called so.
     metadata.0.retain(|(key, _)| !key.to_lowercase().ends_with("trigger"));
-    object([("Data", object([(occasion.binding, data)])), ("Metadata", Json::Object(metadata.0))]).compact()
+    Json::object([("Data", Json::object([(occasion.binding, data)])), ("Metadata", Json::Object(metadata.0))]).compact()
 }
 
 /// Double encoding: the JSON text of a value, as a JSON string. A string that looks like a time stays what it is,
@@ -207,66 +207,17 @@ fn encoded(value: Json) -> Json {
     })
 }
 
-fn object<const N: usize>(members: [(&str, Json); N]) -> Json {
-    Json::Object(members.map(|(key, value)| (key.to_owned(), value)).into())
-}
-
 impl RetryContext {
     fn to_json(&self, occasion: &Occasion<'_>) -> Json {
-        let exception = |(message, status): &(String, Option<u16>)| exception(occasion, message, *status);
-        object([
-            ("RetryCount", number(self.count)),
-            ("MaxRetryCount", number(self.max)),
-            ("Exception", self.failure.as_ref().map_or(Json::Null, exception)),
+        let exception = |failed: &FailedAttempt| failed.to_json(occasion.function);
+        Json::object([
+            ("RetryCount", Json::from(self.count)),
+            ("MaxRetryCount", Json::from(self.max)),
+            ("Exception", self.failed.as_ref().map_or(Json::Null, exception)),
             ("Instance", Json::Null),
-            ("State", object([])),
+            ("State", Json::object([])),
         ])
     }
-}
-
-/// A `FunctionInvocationException` as Newtonsoft writes one. Handlers must not depend on its shape, but they must
-/// survive its size.
-fn exception(occasion: &Occasion<'_>, message: &str, status: Option<u16>) -> Json {
-    let text = |text: &str| Json::Text(text.to_owned());
-    let inner = object([
-        ("HttpRequestError", number(0)),
-        ("StatusCode", status.map_or(Json::Null, number)),
-        ("Message", text(message)),
-        ("Data", object([])),
-        ("InnerException", Json::Null),
-        ("HelpLink", Json::Null),
-        ("Source", text("System.Net.Http")),
-        ("HResult", number(-2_146_233_088_i64)),
-        ("StackTrace", Json::Text(stack_trace("System.Net.Http.HttpResponseMessage.EnsureSuccessStatusCode()", 12))),
-    ]);
-    object([
-        ("InstanceId", Json::Text(occasion.random.to_string())),
-        ("MethodName", Json::Text(format!("Host.Functions.{}", occasion.function))),
-        ("Handled", Json::Bool(false)),
-        ("ClassName", text("Microsoft.Azure.WebJobs.Host.FunctionInvocationException")),
-        ("Message", Json::Text(format!("Exception while executing function: Functions.{}", occasion.function))),
-        ("Data", Json::Null),
-        ("InnerException", inner),
-        ("HelpURL", Json::Null),
-        ("StackTraceString", Json::Text(stack_trace("Microsoft.Azure.WebJobs.Host.Executors.FunctionExecutor", 24))),
-        ("RemoteStackTraceString", Json::Null),
-        ("RemoteStackIndex", number(0)),
-        ("ExceptionMethod", Json::Null),
-        ("HResult", number(-2_146_233_088_i64)),
-        ("Source", text("System.Private.CoreLib")),
-        ("WatsonBuckets", Json::Null),
-    ])
-}
-
-fn stack_trace(frame: &str, frames: usize) -> String {
-    let line = |number| {
-        format!("   at {frame} in /_/src/Microsoft.Azure.WebJobs.Host/Executors/FunctionExecutor.cs:line {number}\n")
-    };
-    (0..frames).map(|frame| line(100 + frame)).collect()
-}
-
-fn number(value: impl Into<i64>) -> Json {
-    Json::Number(value.into().to_string())
 }
 
 #[cfg(test)]
@@ -275,6 +226,7 @@ mod tests {
     use uuid::uuid;
 
     use super::*;
+    use crate::failure::Failure;
 
     const SYS: &str = r#""sys":{"MethodName":"QueueFn","UtcNow":"2026-08-31T10:15:31.2103812Z","RandGuid":"7ce67ce0-0f0e-4d5e-9a51-3f1f1f2a9c11"}"#;
 
@@ -341,24 +293,31 @@ mod tests {
 
     #[test]
     fn the_first_attempt_of_a_timer_has_a_retry_context_too() {
-        let body = timer_body(&RetryContext { count: 0, max: 4, failure: None }, None);
+        let body = timer_body(&RetryContext { count: 0, max: 4, failed: None }, None);
         assert_eq!(body, format!(r#"{{{TIMER_DATA},"Metadata":{{{SYS},{FIRST}}}}}"#));
     }
 
     #[test]
     fn a_manual_timer_echoes_its_input() {
-        let body = timer_body(&RetryContext { count: 0, max: 4, failure: None }, Some("x"));
+        let body = timer_body(&RetryContext { count: 0, max: 4, failed: None }, Some("x"));
         assert_eq!(body, format!(r#"{{{TIMER_DATA},"Metadata":{{"myTimer":"\"x\"",{SYS},{FIRST}}}}}"#));
     }
 
     #[test]
     fn the_second_attempt_carries_kilobytes_of_exception() {
-        let failure = "Response status code does not indicate success: 500 (Internal Server Error).".to_owned();
-        let body = timer_body(&RetryContext { count: 1, max: 4, failure: Some((failure, Some(500))) }, None);
+        let message = "Response status code does not indicate success: 500 (Internal Server Error).";
+        let id = uuid!("5b0c1f4e-2a44-4d43-9a5d-0a5f2f0d8e11");
+        let failed = FailedAttempt { id, status: Some(500), failure: Failure::of_http(message.to_owned()) };
+        let body = timer_body(&RetryContext { count: 1, max: 4, failed: Some(failed) }, None);
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         let retry = &body["Metadata"]["RetryContext"];
         assert_eq!(retry["RetryCount"], 1);
-        assert_eq!(retry["Exception"]["InnerException"]["StatusCode"], 500);
+        let exception = &retry["Exception"];
+        assert_eq!(exception["InstanceId"], "5b0c1f4e-2a44-4d43-9a5d-0a5f2f0d8e11");
+        assert_eq!(exception["ClassName"], "Microsoft.Azure.WebJobs.Host.FunctionInvocationException");
+        assert_eq!(exception["InnerException"]["StatusCode"], 500);
+        assert_eq!(exception["InnerException"]["Message"], message);
+        assert_eq!(exception["InnerException"]["Source"], "System.Net.Http");
         assert!((4_000..8_000).contains(&retry["Exception"].to_string().len()), "{}", retry.to_string().len());
     }
 }

@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::{
     bindings::{App, Function, MessageEncoding, Output},
     console::Console,
+    failure::{Failure, time_span},
     handler_client::{Framing, HandlerClient},
     json::Json,
     outputs::messages,
@@ -54,6 +55,8 @@ pub struct Invocation {
     pub reason: Option<String>,
     /// Why it failed, if it did.
     pub failure: Option<String>,
+    /// The same for the next attempt.
+    pub(crate) cause: Option<Failure>,
     /// `ReturnValue` of the answer.
     pub return_value: Option<serde_json::Value>,
     /// `Logs` of the answer.
@@ -165,16 +168,17 @@ impl Invoker {
             }
         }
         let answered = answer.status != 0;
-        let (reply, failure) = result.map_or_else(|failure| (Reply::default(), Some(failure)), |reply| (reply, None));
+        let (reply, cause) = result.map_or_else(|failure| (Reply::default(), Some(failure)), |reply| (reply, None));
         let invocation = Invocation {
             function: name.clone(),
             id,
             attempt: call.attempt,
             dequeue_count: call.dequeue_count,
-            succeeded: failure.is_none(),
+            succeeded: cause.is_none(),
             status: answered.then_some(answer.status),
             reason: answered.then_some(answer.reason),
-            failure,
+            failure: cause.as_ref().map(Failure::to_string),
+            cause,
             return_value: reply.return_value.and_then(|_| sent_return_value(&answer.body)),
             logs: reply.logs,
             response_body: String::from_utf8_lossy(&answer.body).into_owned(),
@@ -186,10 +190,10 @@ impl Invoker {
         invocation
     }
 
-    async fn run(&self, call: &Call<'_>) -> (Answer, Result<Reply, String>) {
+    async fn run(&self, call: &Call<'_>) -> (Answer, Result<Reply, Failure>) {
         let mut answer = Answer::default();
         if let Err(error) = self.worker.ready().await {
-            return (answer, Err(format!("{error:#}")));
+            return (answer, Err(Failure::Thrown(None, format!("{error:#}"))));
         }
         let process = self.worker.id();
         let result = {
@@ -206,36 +210,35 @@ impl Invoker {
         (answer, result)
     }
 
-    async fn call(&self, call: &Call<'_>, slot: &mut Answer) -> Result<Reply, String> {
+    async fn call(&self, call: &Call<'_>, slot: &mut Answer) -> Result<Reply, Failure> {
         let answer = self.client.post(call).await.map_err(|error| broken(&error.to_string()))?;
         if self.answers_to_lose.try_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok() {
             return Err(broken("The response ended prematurely."));
         }
         *slot = answer;
         match judge(slot) {
-            Verdict::Failure(failure) => Err(format!("System.Net.Http: {failure}")),
+            Verdict::Failure(failure) => Err(Failure::of_http(failure)),
             // Nothing completes the invocation; only the timeout around this ends it.
             Verdict::NeverEnds => std::future::pending().await,
             Verdict::Success(reply) => {
                 for line in &reply.logs {
                     self.console.information(line);
                 }
-                self.write_outputs(call.function, &reply).await.map_err(|error| format!("{error:#}"))?;
+                let written = self.write_outputs(call.function, &reply).await;
+                written.map_err(|error| Failure::Thrown(None, format!("{error:#}")))?;
                 Ok(reply)
             }
         }
     }
 
     /// The handler is killed and with it every other invocation it was busy with.
-    async fn time_out(&self, call: &Call<'_>, limit: Duration, process: Option<i32>) -> String {
+    async fn time_out(&self, call: &Call<'_>, limit: Duration, process: Option<i32>) -> Failure {
         let name = &call.function.name;
-        let seconds = limit.as_secs();
-        let limit = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
-        let text = format!("Timeout value of {limit} exceeded by function 'Functions.{name}' (Id: '{}').", call.id);
-        self.console.error(format!("{text} Initiating cancellation."));
+        let text = format!("Timeout value of {} exceeded by function 'Functions.{name}'", time_span(limit));
+        self.console.error(format!("{text} (Id: '{}'). Initiating cancellation.", call.id));
         tokio::time::sleep(TIMEOUT_GRACE).await;
         self.worker.restart(process).await;
-        format!("Timeout value of {limit} was exceeded by function: Functions.{name}")
+        Failure::TimedOut(name.clone(), limit)
     }
 
     /// Writes all of them, whatever becomes of one: an invocation that fails may have written others.
@@ -265,8 +268,8 @@ impl Invoker {
     }
 }
 
-fn broken(cause: &str) -> String {
-    format!("System.Net.Http: An error occurred while sending the request. {cause}")
+fn broken(cause: &str) -> Failure {
+    Failure::of_http(format!("An error occurred while sending the request. {cause}"))
 }
 
 /// The return value as it was sent; the host's own reading of it rewrites times and numbers.

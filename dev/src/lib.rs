@@ -14,6 +14,7 @@ pub mod bindings;
 pub mod console;
 mod dates;
 mod envelope;
+mod failure;
 mod handler_client;
 mod host;
 mod invocation;

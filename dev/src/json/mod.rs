@@ -31,7 +31,17 @@ pub(crate) enum Json {
     Object(Vec<(String, Self)>),
 }
 
+impl<T: Into<i64>> From<T> for Json {
+    fn from(number: T) -> Self {
+        Self::Number(number.into().to_string())
+    }
+}
+
 impl Json {
+    pub(crate) fn object<const N: usize>(members: [(&str, Self); N]) -> Self {
+        Self::Object(members.map(|(name, value)| (name.to_owned(), value)).into())
+    }
+
     /// Reads one value that is the whole text.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ use crate::{
     bindings::{Delay, Function, Schedule},
     dates,
     envelope::{self, Occasion, RetryContext, TimerInfo},
+    failure::FailedAttempt,
     host::Limits,
     invocation::{Call, Invocation, Invoker},
     lock::{Lock, listener_blob},
@@ -135,19 +136,20 @@ impl Timer {
     }
 
     async fn attempts(&self, info: &TimerInfo, starter: &Starter<'_>) -> Invocation {
-        let mut failure = None;
+        let mut failed = None;
         let mut count = 0;
         loop {
             let retry = self.function.retry.as_ref().map(|retry| RetryContext {
                 count,
                 max: retry.max.map_or(-1, i64::from),
-                failure: failure.take(),
+                failed: failed.take(),
             });
             let invocation = self.attempt(info, starter, retry).await;
-            if invocation.succeeded || !self.wait_before_retry(count).await {
+            let Some(failure) = invocation.cause.clone() else { return invocation };
+            if !self.wait_before_retry(count).await {
                 return invocation;
             }
-            failure = Some((invocation.failure.unwrap_or_default(), invocation.status));
+            failed = Some(FailedAttempt { id: invocation.id, status: invocation.status, failure });
             count += 1;
         }
     }
@@ -178,7 +180,7 @@ impl Timer {
     async fn attempt(&self, info: &TimerInfo, starter: &Starter<'_>, retry: Option<RetryContext>) -> Invocation {
         let now = OffsetDateTime::now_utc();
         let (id, input, reason) = match starter {
-            Starter::Schedule(id) => (*id, None, format!("Timer fired at {}", dates::to_ticks(now))),
+            Starter::Schedule(id) => (*id, None, format!("Timer fired at {}", dates::to_round_trip(now))),
             Starter::Hand(input) => (Uuid::new_v4(), *input, MANUAL_REASON.to_owned()),
         };
         let function = &self.function;

@@ -122,6 +122,8 @@ async fn a_message_overwrites_the_metadata_whatever_the_case_and_hides_triggers(
     assert_eq!(metadata["DequeueCount"], json!("\"99\""));
     assert_eq!(metadata["Id"], json!("\"mine\""));
     assert_eq!(metadata["sys"], json!({ "MethodName": "x" }));
+    // Without a retry policy nothing overwrites this one.
+    assert_eq!(metadata["RetryContext"], json!("\"forged\""));
     for absent in ["dequeueCount", "ID", "SYS", "fooTrigger"] {
         assert_eq!(metadata[absent], Value::Null, "{absent}");
     }
@@ -159,7 +161,11 @@ async fn a_binary_binding_gets_base64_once() {
     rig.set("orders/function.json", "/bindings/0/dataType", json!("binary"));
     let host = rig.start().await;
     host.deliver("orders", "{\"id\":1}").await.unwrap();
-    assert_eq!(rig.requests("orders")[0].json()["Data"]["msg"], "eyJpZCI6MX0=");
+    let body = rig.requests("orders")[0].json();
+    assert_eq!(body["Data"]["msg"], "eyJpZCI6MX0=");
+    // Bytes have no fields.
+    assert_eq!(body["Metadata"]["id"], Value::Null);
+    assert!(!body["Metadata"]["Id"].as_str().unwrap().contains("\"1\""), "{body}");
 }
 
 #[tokio::test]
@@ -207,7 +213,7 @@ async fn a_retry_knows_the_failure_before_it_in_kilobytes() {
     let rig = Rig::new().await;
     rig.script("clock", &[Step::Fail]);
     let host = rig.start().await;
-    host.fire_timer("clock").await.unwrap();
+    let invocation = host.fire_timer("clock").await.unwrap();
     let contexts: Vec<Value> =
         rig.requests("clock").iter().map(|request| request.json()["Metadata"]["RetryContext"].clone()).collect();
     assert_eq!(contexts.len(), 3);
@@ -218,10 +224,26 @@ async fn a_retry_knows_the_failure_before_it_in_kilobytes() {
     for context in &contexts[1..] {
         let inner = &context["Exception"]["InnerException"];
         let message = "Response status code does not indicate success: 500 (out of paper).";
-        assert!(inner["Message"].as_str().unwrap().ends_with(message), "{inner}");
-        assert_eq!(inner["StatusCode"], 500);
+        assert_eq!((&inner["Message"], &inner["StatusCode"]), (&json!(message), &json!(500)));
+        // All attempts of one tick have one id.
+        assert_eq!(context["Exception"]["InstanceId"], invocation.id.to_string());
+        assert_eq!(context["Exception"]["Timeout"], Value::Null);
         assert!((4_000..8_000).contains(&context["Exception"].to_string().len()));
     }
+}
+
+#[tokio::test]
+async fn a_retry_after_a_timeout_is_told_the_limit() {
+    let rig = Rig::new().await;
+    rig.set("host.json", "/functionTimeout", json!("00:00:01"));
+    rig.script("clock", &[Step::Hang, Step::Succeed]);
+    let host = rig.start().await;
+    assert!(host.fire_timer("clock").await.unwrap().succeeded);
+    let exception = rig.requests("clock")[1].json()["Metadata"]["RetryContext"]["Exception"].clone();
+    assert_eq!(exception["Timeout"], "00:00:01");
+    assert_eq!(exception["ClassName"], "Microsoft.Azure.WebJobs.Host.FunctionTimeoutException");
+    assert_eq!(exception["Message"], "Timeout value of 00:00:01 was exceeded by function: Functions.clock");
+    assert_eq!(exception["InnerException"], Value::Null);
 }
 
 #[tokio::test]
@@ -241,7 +263,7 @@ async fn by_hand_a_function_gets_its_input_and_a_message_that_never_was_on_a_que
     let rig = Rig::new().await;
     let host = rig.start().await;
     assert_eq!(host.invoke("orders", Some("{\"a\":1}")).await.unwrap().dequeue_count, Some(0));
-    host.invoke("clock", Some("x")).await.unwrap();
+    host.invoke("clock", Some("{\"a\":1}")).await.unwrap();
     host.invoke("clock", None).await.unwrap();
     let request = &rig.requests("orders")[0];
     let metadata: BTreeMap<String, Value> = serde_json::from_value(request.json()["Metadata"].clone()).unwrap();
@@ -251,5 +273,9 @@ async fn by_hand_a_function_gets_its_input_and_a_message_that_never_was_on_a_que
     assert_eq!(metadata["ExpirationTime"], "9999-12-31T23:59:59+00:00");
     assert_eq!(metadata["msg"], json!("\"{\\\"a\\\":1}\""));
     let echo = |request: &Request| request.json()["Metadata"]["timer"].clone();
-    assert_eq!(rig.requests("clock").iter().map(echo).collect::<Vec<_>>(), [json!("\"x\""), Value::Null]);
+    let echoes: Vec<_> = rig.requests("clock").iter().map(echo).collect();
+    assert_eq!(echoes, [metadata["msg"].clone(), Value::Null]);
+    // What a timer is given is no message: its fields are not spread.
+    let metadata = rig.requests("clock")[0].json()["Metadata"].clone();
+    assert_eq!(metadata.as_object().unwrap().keys().collect::<Vec<_>>(), ["RetryContext", "sys", "timer"]);
 }
