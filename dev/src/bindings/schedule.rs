@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
 use croner::{
     Cron,
-    parser::{CronParser, Seconds},
+    parser::{CronParser, Seconds, Year},
 };
 use time::OffsetDateTime;
 
@@ -24,16 +24,16 @@ pub enum Schedule {
 
 impl Schedule {
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        // Extensions of the parser that NCRONTAB does not know.
-        if text.contains(['?', '#', '@', '+']) {
-            bail!("'{text}' is not an NCRONTAB expression");
-        }
-        if text.split_whitespace().count() == 1 {
+        let fields: Vec<&str> = text.split_whitespace().collect();
+        if fields.len() == 1 {
             let span = time_span::parse(text).filter(|span| !span.is_zero());
             return span.map(Self::Every).with_context(|| format!("'{text}' is neither NCRONTAB nor a time span"));
         }
+        if is_extended(&fields) {
+            bail!("'{text}' is not an NCRONTAB expression");
+        }
         // Five fields are accepted, with 0 for the seconds; the two day fields must both match.
-        let parser = CronParser::builder().seconds(Seconds::Optional).dom_and_dow(true).build();
+        let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).dom_and_dow(true).build();
         let cron = parser.parse(text).with_context(|| format!("'{text}' is not an NCRONTAB expression"))?;
         Ok(Self::Cron(Box::new(cron)))
     }
@@ -81,6 +81,17 @@ impl Schedule {
     }
 }
 
+/// Whether there is something that the parser knows and NCRONTAB does not.
+fn is_extended(fields: &[&str]) -> bool {
+    let signs = fields.iter().any(|field| field.contains(['?', '#', '@', '+']));
+    // The last and the nearest working day. Elsewhere these letters are part of a name.
+    let [.., day, _, weekday] = fields else { return signs };
+    let letters = day.contains(['L', 'l', 'W', 'w']) || weekday.contains(['L', 'l']);
+    // Sunday is 0 and nothing else; a step may well be 7.
+    let seventh = weekday.split(',').any(|part| part.split('/').next().is_some_and(|days| days.contains('7')));
+    signs || letters || seventh
+}
+
 #[cfg(test)]
 mod tests {
     use time::macros::datetime;
@@ -95,6 +106,8 @@ mod tests {
             ("*/5 * * * *", datetime!(2026-08-31 10:20 UTC)),
             ("*/10 * * * * *", datetime!(2026-08-31 10:17:40 UTC)),
             ("0 0 9 * * MON", datetime!(2026-09-07 09:00 UTC)),
+            ("0 0 9 * JUL WED", datetime!(2027-07-07 09:00 UTC)),
+            ("0 0 9 * * */7", datetime!(2026-09-06 09:00 UTC)),
             ("00:01:00", datetime!(2026-08-31 10:18:30.5 UTC)),
         ];
         for (text, expected) in cases {
@@ -133,7 +146,26 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["", "often", "* * *", "0 61 * * * *", "0 0 12 ? * 1#2", "00:00:00"] {
+        for text in ["", "often", "* * *", "0 61 * * * *", "00:00:00"] {
+            assert!(Schedule::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_only_other_dialects_know_is_refused() {
+        let texts = [
+            "0 0 12 ? * *",
+            "0 0 12 * * 1#2",
+            "0 0 12 1 * +1",
+            "0 0 12 L * *",
+            "0 0 12 15w * *",
+            "0 0 12 * * 5L",
+            "0 0 12 * * 7",
+            "0 12 * * 1-7",
+            "0 0 12 * * * 2027",
+            "@daily",
+        ];
+        for text in texts {
             assert!(Schedule::parse(text).is_err(), "{text}");
         }
     }
