@@ -12,6 +12,19 @@ use super::{from_value, read_json, resolve, time_span};
 /// A setting `AzureFunctionsJobHost__a__b` stands for `a.b` of `host.json`.
 const OVERRIDE: &str = "AzureFunctionsJobHost__";
 
+/// What may stand at the top of `host.json` and says nothing about timers, queues or a custom handler on one machine.
+const UNREAD: [&str; 9] = [
+    "$schema",
+    "aggregator",
+    "healthMonitor",
+    "http",
+    "logging",
+    "singleton",
+    "telemetryMode",
+    "watchDirectories",
+    "watchFiles",
+];
+
 /// The parts of `host.json` that concern a custom handler with queue and timer triggers.
 #[derive(Clone, Debug)]
 pub struct HostJson {
@@ -29,6 +42,8 @@ pub struct HostJson {
     pub function_timeout: Option<Duration>,
     /// `extensions.queues`
     pub queues: Queues,
+    /// Whether there is an extension bundle, which brings every binding but HTTP and timers.
+    pub has_bundle: bool,
 }
 
 /// `extensions.queues` with its defaults.
@@ -78,20 +93,32 @@ impl Default for Queues {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Document {
     version: String,
     custom_handler: CustomHandler,
     function_timeout: Option<String>,
     #[serde(default)]
     extensions: Extensions,
+    extension_bundle: Option<Bundle>,
     retry: Option<Value>,
 }
 
 #[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Extensions {
     #[serde(default)]
     queues: Queues,
+    // Only for HTTP triggers, which the local host has none of.
+    #[serde(default, rename = "http")]
+    _http: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bundle {
+    id: String,
+    version: String,
 }
 
 #[derive(Deserialize)]
@@ -128,6 +155,9 @@ pub(super) fn load(file: &Path, settings: &BTreeMap<String, String>) -> Result<H
         if !path.is_empty() {
             set(&mut document, &path, value);
         }
+    }
+    if let Value::Object(members) = &mut document {
+        members.retain(|name, _| !UNREAD.contains(&name.as_str()));
     }
     let root = file.parent().unwrap_or(Path::new("."));
     let parsed = from_value::<Document>(&document).and_then(|document| check(document, root, settings));
@@ -166,6 +196,7 @@ fn check(document: Document, root: &Path, settings: &BTreeMap<String, String>) -
         initialization_timeout: handler.initialization_timeout.unwrap_or(Duration::from_secs(30)),
         function_timeout: function_timeout(document.function_timeout.as_deref())?,
         queues: check_queues(document.extensions.queues)?,
+        has_bundle: document.extension_bundle.map(|bundle| check_bundle(&bundle)).transpose()?.is_some(),
     })
 }
 
@@ -193,6 +224,15 @@ fn function_timeout(text: Option<&str>) -> Result<Option<Duration>> {
             Ok(Some(timeout))
         }
     }
+}
+
+/// <https://learn.microsoft.com/azure/azure-functions/extension-bundles>
+fn check_bundle(bundle: &Bundle) -> Result<()> {
+    let known = bundle.id.starts_with("Microsoft.Azure.Functions.ExtensionBundle");
+    ensure!(known, "extensionBundle.id: there is no bundle '{}'", bundle.id);
+    let range = bundle.version.starts_with(['[', '(']) && bundle.version.ends_with([']', ')']);
+    ensure!(range, "extensionBundle.version: '{}' is not a range of versions", bundle.version);
+    Ok(())
 }
 
 fn check_queues(queues: Queues) -> Result<Queues> {

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::de::DeserializeOwned;
 
 pub use host_json::{HostJson, MessageEncoding, Queues};
@@ -135,7 +135,13 @@ impl App {
         if functions.is_empty() {
             bail!("{}: no folder with a function.json", root.display());
         }
-        functions.sort_by(|one, other| one.name.cmp(&other.name));
+        functions.sort_by_key(|function| function.name.to_lowercase());
+        for pair in functions.windows(2) {
+            let [one, other] = [&pair[0].name, &pair[1].name];
+            ensure!(!one.eq_ignore_ascii_case(other), "'{one}' and '{other}' are the same function to the host");
+        }
+        let needs_bundle = functions.iter().any(Function::has_queue);
+        ensure!(host.has_bundle || !needs_bundle, "host.json: queue bindings need an extensionBundle");
         Ok(Self { root: root.to_owned(), host, functions, settings })
     }
 
@@ -162,6 +168,10 @@ impl Function {
             Trigger::Queue { connection, .. } => Some(connection),
             Trigger::Timer { .. } => None,
         }
+    }
+
+    fn has_queue(&self) -> bool {
+        self.trigger_connection().is_some() || !self.outputs.is_empty()
     }
 
     /// Whether the return value has a binding of its own.
@@ -213,8 +223,15 @@ mod tests {
     /// Loads a small app after a change to one of its files.
     fn load(file: &str, change: impl Fn(&mut Value)) -> Result<App> {
         let folder = tempfile::tempdir().unwrap();
+        write_app(folder.path(), file, change);
+        load_from(folder.path())
+    }
+
+    fn write_app(folder: &Path, file: &str, change: impl Fn(&mut Value)) {
         let host = json!({
             "version": "2.0",
+            "logging": { "logLevel": { "default": "Warning" } },
+            "extensionBundle": { "id": "Microsoft.Azure.Functions.ExtensionBundle", "version": "[4.*, 5.0.0)" },
             "customHandler": { "description": { "defaultExecutablePath": "handler" } },
             "extensions": { "queues": { "batchSize": "4", "visibilityTimeout": "00:00:30", "messageEncoding": "none" } },
         });
@@ -230,10 +247,13 @@ mod tests {
             if name == file {
                 change(&mut document);
             }
-            let path = folder.path().join(name);
+            let path = folder.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, document.to_string()).unwrap();
         }
+    }
+
+    fn load_from(folder: &Path) -> Result<App> {
         let settings = [
             ("QUEUE", "Orders"),
             ("AzureWebJobsStorage", "secret"),
@@ -241,7 +261,7 @@ mod tests {
             ("AzureFunctionsJobHost__CUSTOMHANDLER__Description__arguments", r#"["a", "%QUEUE%", "%NONE%"]"#),
             ("AzureWebJobs.t.Disabled", "true"),
         ];
-        App::load(folder.path(), settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+        App::load(folder, settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
     }
 
     #[test]
@@ -266,6 +286,11 @@ mod tests {
             ("host.json", "/extensions/queues/batchSize", json!(33), "extensions.queues.batchSize"),
             ("host.json", "/extensions/queues/messageEncoding", json!("utf8"), "extensions.queues.messageEncoding"),
             ("host.json", "/extensions/queues/visibilityTimout", json!("00:00:30"), "visibilityTimout"),
+            ("host.json", "/extensions/queue", json!({}), "queue"),
+            ("host.json", "/functionTimout", json!("00:05:00"), "functionTimout"),
+            ("host.json", "/extensionBundle", Value::Null, "extensionBundle"),
+            ("host.json", "/extensionBundle/id", json!("Microsoft.Azure.Functions"), "extensionBundle.id"),
+            ("host.json", "/extensionBundle/version", json!("4"), "extensionBundle.version"),
             ("q/function.json", "/bindings/0/type", json!("queueTriger"), "bindings[0].type"),
             ("q/function.json", "/bindings/0/name", json!("my_message"), "name"),
             ("q/function.json", "/bindings/0/direction", json!("out"), "direction"),
@@ -289,6 +314,16 @@ mod tests {
             let error = format!("{:#}", load(file, change).unwrap_err());
             assert!(error.contains(file) && error.contains(field), "{file} {pointer}: {error}");
         }
+    }
+
+    #[test]
+    fn functions_differ_in_more_than_case() {
+        let folder = tempfile::tempdir().unwrap();
+        write_app(folder.path(), "", |_| ());
+        std::fs::create_dir(folder.path().join("Q")).unwrap();
+        std::fs::copy(folder.path().join("q/function.json"), folder.path().join("Q/function.json")).unwrap();
+        let error = load_from(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("'Q'") && error.contains("'q'"), "{error}");
     }
 
     #[test]

@@ -29,6 +29,7 @@ impl Rig {
         let host = json!({
             "version": "2.0",
             "functionTimeout": "00:01:00",
+            "extensionBundle": { "id": "Microsoft.Azure.Functions.ExtensionBundle", "version": "[4.*, 5.0.0)" },
             "customHandler": {
                 "description": {
                     "defaultExecutablePath": env::current_exe().unwrap(),
