@@ -22,6 +22,8 @@ pub enum Fault {
     Garbage,
     /// The connection is closed before the service sees the request.
     DropRequest,
+    /// The head and half of the body are read, then the connection is reset. The service never sees the request.
+    CutRequest,
     /// The service carries the request out; the connection is closed instead of an answer.
     DropReply,
     /// The service carries the request out; the answer never comes.

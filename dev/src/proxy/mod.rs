@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::storage::{Account, IDLE, Service};
 
 pub use fault::{Fault, Gate};
+use request::Arriving;
 pub use request::{Kind, Request};
 
 type Rule = Box<dyn FnMut(&Request) -> Fault + Send>;
@@ -82,7 +83,7 @@ impl FaultProxy {
         account.with_endpoint(self.service, &format!("http://127.0.0.1:{}/{}", self.port, account.name()))
     }
 
-    /// Decides about every request from now on.
+    /// Decides about every request from now on. Of a body that is long in coming the rule sees the first half.
     pub fn set_rule(&self, rule: impl FnMut(&Request) -> Fault + Send + 'static) {
         *lock(&self.shared.rule) = Box::new(rule);
     }
@@ -198,9 +199,10 @@ async fn answer(
     shared: Arc<Shared>,
     socket: Arc<Socket>,
 ) -> Result<Response<Full<Bytes>>> {
-    let request = Request::read(request).await?;
+    let arriving = Arriving::half(request).await?;
+    let fault = (lock(&shared.rule))(arriving.so_far());
+    let request = arriving.read(&fault).await?;
     lock(&shared.requests).push(request.clone());
-    let fault = (lock(&shared.rule))(&request);
     match fault {
         Fault::Pass => shared.forward(&request).await,
         Fault::Delay(pause) => {
@@ -234,7 +236,7 @@ async fn answer(
         }
         Fault::Hang => std::future::pending().await,
         Fault::DropRequest => bail!("request dropped"),
-        Fault::Reset => reply::reset(&socket),
+        Fault::Reset | Fault::CutRequest => reply::reset(&socket),
         Fault::Garbage => {
             (&*socket).write_all(b"\x15\x03\x01\x00\x02\x02\x28 this is not HTTP\r\n\r\n")?;
             bail!("garbage sent")

@@ -5,9 +5,11 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{
     Request as HttpRequest,
-    body::Incoming,
+    body::{Body, Incoming},
     header::{HeaderName, HeaderValue},
 };
+
+use super::Fault;
 
 /// What a request is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,20 +53,55 @@ pub struct Request {
     pub body: Bytes,
 }
 
-impl Request {
-    pub(super) async fn read(request: HttpRequest<Incoming>) -> Result<Self> {
-        let (head, body) = request.into_parts();
+/// A request of which the head and at least half of the body have arrived.
+pub(super) struct Arriving {
+    request: Request,
+    rest: Incoming,
+}
+
+impl Arriving {
+    /// Reads no further than needed, because what the proxy has read, its client has sent.
+    pub(super) async fn half(request: HttpRequest<Incoming>) -> Result<Self> {
+        let (head, rest) = request.into_parts();
         let target = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
         let header = |(name, value): (&HeaderName, &HeaderValue)| {
             (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
-        Ok(Self {
+        let request = Request {
             method: head.method.to_string(),
             kind: kind(head.method.as_str(), &target),
             headers: head.headers.iter().map(header).collect(),
-            body: body.collect().await?.to_bytes(),
+            body: Bytes::new(),
             target,
-        })
+        };
+        // Of a body that does not tell its length, this is all.
+        let half = rest.size_hint().exact().map_or(u64::MAX, |length| length.div_ceil(2));
+        let mut arriving = Self { request, rest };
+        arriving.read_to(half).await?;
+        Ok(arriving)
+    }
+
+    pub(super) fn so_far(&self) -> &Request {
+        &self.request
+    }
+
+    /// The request as far as it is to be read under a fault.
+    pub(super) async fn read(mut self, fault: &Fault) -> Result<Request> {
+        if !matches!(fault, Fault::CutRequest) {
+            self.read_to(u64::MAX).await?;
+        }
+        Ok(self.request)
+    }
+
+    async fn read_to(&mut self, length: u64) -> Result<()> {
+        let mut body = self.request.body.to_vec();
+        while (body.len() as u64) < length
+            && let Some(frame) = self.rest.frame().await
+        {
+            body.extend(frame?.into_data().unwrap_or_default());
+        }
+        self.request.body = body.into();
+        Ok(())
     }
 }
 
