@@ -6,6 +6,7 @@ use dev::{
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, path::Path, time::Duration};
+use time::OffsetDateTime;
 use tokio::runtime::{self, Runtime};
 
 pub(crate) const QUEUE: &str = "queue_with_idempotency";
@@ -110,7 +111,7 @@ impl App {
 
     /// Makes everything in the table two minutes older.
     pub(crate) async fn age(&self) {
-        age(&self.account, self.rows().await).await;
+        date(&self.account, self.rows().await, past_grace()).await;
     }
 
     /// Everything in the table.
@@ -175,10 +176,14 @@ impl App {
     }
 }
 
-/// Makes rows two minutes older: past the grace period, in which the timer and duplicates leave events alone.
-pub(crate) async fn age(account: &Account, rows: Vec<Row>) {
-    let earlier = time::OffsetDateTime::now_utc() - time::Duration::minutes(2);
-    let earlier = earlier.format(&time::format_description::well_known::Rfc3339).unwrap();
+/// Two minutes ago: past the grace period, in which the timer and duplicates leave events alone.
+pub(crate) fn past_grace() -> OffsetDateTime {
+    OffsetDateTime::now_utc() - time::Duration::minutes(2)
+}
+
+/// Lets rows be of this time.
+pub(crate) async fn date(account: &Account, rows: Vec<Row>, time: OffsetDateTime) {
+    let time = time.format(&time::format_description::well_known::Rfc3339).unwrap();
     for row in rows {
         let property = if text(&row, "RowKey").starts_with("outbox~") { "created_at" } else { "committed_at" };
         let mut change = Row::new();
@@ -186,7 +191,7 @@ pub(crate) async fn age(account: &Account, rows: Vec<Row>) {
             change.insert(key.to_owned(), row[key].clone());
         }
         change.insert(format!("{property}@odata.type"), "Edm.DateTime".into());
-        change.insert(property.to_owned(), earlier.clone().into());
+        change.insert(property.to_owned(), time.clone().into());
         account.merge_row(TABLE, &change).await.unwrap();
     }
 }
@@ -219,6 +224,8 @@ pub(crate) fn settings(account: &Account, changes: &[(&str, &str)]) -> BTreeMap<
         ("AzureFunctionsJobHost__extensions__queues__maxPollingInterval", "00:00:00.1"),
         ("AzureFunctionsJobHost__extensions__queues__visibilityTimeout", "00:00:01"),
         ("AzureWebJobs.scheduled_with_retry.Disabled", "true"),
+        // Whatever the shell of these tests has.
+        ("RUST_LOG", "warn,handler=info"),
     ];
     for (name, value) in common.iter().chain(changes) {
         settings.insert((*name).to_owned(), (*value).to_owned());

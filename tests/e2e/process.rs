@@ -25,9 +25,11 @@ async fn output(command: &mut Command) -> Output {
     tokio::time::timeout(LIMIT, command.output()).await.unwrap().unwrap()
 }
 
-async fn wait_until_listening(port: &str) {
+/// An answer says more than a connection, which the system makes before the process looks at it.
+async fn wait_until_ready(port: &str) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let start = Instant::now();
-    while tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.is_err() {
+    while client.get(format!("http://127.0.0.1:{port}/")).send().await.is_err() {
         assert!(start.elapsed() < LIMIT);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -93,7 +95,7 @@ async fn it_listens_while_the_storage_is_not_there() {
     let nowhere = "AccountName=a;AccountKey=a2V5;TableEndpoint=http://127.0.0.1:1/a";
     let mut command = handler(&[("FUNCTIONS_CUSTOMHANDLER_PORT", &port), ("AzureWebJobsStorage", nowhere)]);
     let _child = command.spawn().unwrap();
-    wait_until_listening(&port).await;
+    wait_until_ready(&port).await;
 }
 
 #[tokio::test]
@@ -101,7 +103,7 @@ async fn a_signal_ends_it_with_a_code_that_the_host_does_not_take_for_a_wish() {
     for (name, code) in [("INT", 130), ("TERM", 143)] {
         let port = free_port();
         let mut child = handler(&[("FUNCTIONS_CUSTOMHANDLER_PORT", &port), STORAGE]).spawn().unwrap();
-        wait_until_listening(&port).await;
+        wait_until_ready(&port).await;
         signal(&child, name).await;
         let status = tokio::time::timeout(LIMIT, child.wait()).await.unwrap().unwrap();
         assert_eq!(status.code(), Some(code), "{name}");
@@ -115,7 +117,7 @@ async fn it_ends_when_its_host_is_gone() {
     host.args(["-c", "\"$0\" & echo $!; wait", env!("CARGO_BIN_EXE_handler")]).env_clear();
     host.envs([("PATH", "/usr/bin:/bin"), ("FUNCTIONS_CUSTOMHANDLER_PORT", port.as_str()), STORAGE]);
     let mut host = host.current_dir(app_root()).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
-    wait_until_listening(&port).await;
+    wait_until_ready(&port).await;
     host.kill().await.unwrap();
     let start = Instant::now();
     while tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.is_ok() {
@@ -129,7 +131,7 @@ async fn an_invocation_in_flight_is_finished_before_a_termination() {
     let app = App::start().await;
     app.send(r#"{"id":"warm-up"}"#).await;
     app.tables.forget();
-    app.tables.fail_next(1, dev::proxy::Kind::Batch, dev::Fault::Delay(Duration::from_secs(1)));
+    app.tables.fail_next(1, dev::proxy::Kind::Batch, dev::Fault::Delay(Duration::from_millis(200)));
     let deliver = app.host.deliver(crate::app::QUEUE, r#"{"id":"order-123"}"#);
     let terminate = async {
         while app.tables.kinds().is_empty() {

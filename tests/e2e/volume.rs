@@ -5,7 +5,7 @@
 //! delivered.
 
 use crate::{
-    app::{TABLE, TIMER, age, options, settings, text},
+    app::{TABLE, TIMER, date, options, past_grace, settings, text},
     promises::{Promised, take_all},
 };
 use dev::{
@@ -146,7 +146,7 @@ async fn relay(account: &Account) {
     let rows = account.rows(TABLE).await.unwrap();
     let left: Vec<Row> = rows.into_iter().filter(|row| text(row, "RowKey").starts_with("outbox~")).collect();
     println!("{} events left to the timer", left.len());
-    age(account, left).await;
+    date(account, left, past_grace()).await;
     assert!(host(account).await.fire_timer(TIMER).await.unwrap().succeeded);
 }
 

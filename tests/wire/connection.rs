@@ -97,9 +97,7 @@ async fn a_request_without_a_body_says_so() {
 
 #[tokio::test]
 async fn a_refused_connection_is_known_not_to_be_applied() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-    drop(listener);
+    let url = format!("http://127.0.0.1:{}/", dev::ports::free_port().unwrap()).parse().unwrap();
     let error = get(&patient(), &url).await.unwrap_err();
     assert!(matches!(error, Error::NotSent(_)), "{error:?}");
     assert!(!error.may_be_applied());
@@ -170,7 +168,9 @@ async fn an_answer_without_end_is_cut_off() {
         socket.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await.unwrap();
         while socket.write_all(&[b'x'; 65_536]).await.is_ok() {}
     });
-    let error = get(&patient(), &url).await.unwrap_err();
+    let long = Duration::from_secs(60);
+    let limits = TimeLimits { connect: long, request: long, query: long, idle: long };
+    let error = get(&Connection::with_limits(limits), &url).await.unwrap_err();
     assert!(matches!(&error, Error::Garbled(text) if text.starts_with("more than")), "{error:?}");
 }
 

@@ -7,7 +7,6 @@ use crate::{
     service::{Reply, Service},
 };
 use std::{
-    net::TcpListener,
     path::Path,
     process::{Output, Stdio},
     time::{Duration, Instant},
@@ -30,7 +29,7 @@ impl App {
     /// Starts a handler with the endpoints of a storage service of its own, and `settings`.
     async fn start(settings: &[(&str, &str)]) -> Self {
         let storage = Service::start(|request, _| Reply::Now(stored(request))).await;
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = dev::ports::free_port().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_handler"));
         command.env_clear().current_dir(env!("CARGO_MANIFEST_DIR")).envs(settings.iter().copied()).envs([
             ("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string().as_str()),

@@ -38,6 +38,8 @@ const ACCOUNTS: usize = 400;
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// It writes its files then, on a busy machine beside others.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// An hour: longer than any of our clients keeps a connection.
+const KEEP_ALIVE_SECONDS: &str = "3600";
 /// Runs its arguments and ends them when its standard input ends, which happens at our own death, however sudden.
 /// Job control is off, so the command would ignore SIGINT if it did not install a handler, which Azurite does.
 const WATCHDOG: &str = r#"exec 3<&0
@@ -209,6 +211,10 @@ impl Azurite {
         command.args(["-c", WATCHDOG, "azurite-watchdog", "node"]).arg(&self.script);
         command.args(["--silent", "--disableTelemetry"]);
         command.args(["--blobPort", &blob, "--queuePort", &queue, "--tablePort", &table]);
+        // On a busy machine the default of five seconds closes connections under requests that are on their way.
+        for service in ["blob", "queue", "table"] {
+            command.args([format!("--{service}KeepAliveTimeout"), KEEP_ALIVE_SECONDS.to_owned()]);
+        }
         match &self.persistence {
             Persistence::Memory => command.arg("--inMemoryPersistence"),
             Persistence::Folder(folder) => command.arg("--location").arg(folder),

@@ -22,7 +22,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::storage::{Account, IDLE, Service};
+use crate::{
+    ports::free_port,
+    storage::{Account, IDLE, Service},
+};
 
 pub use fault::{Fault, Gate};
 use request::Arriving;
@@ -71,8 +74,9 @@ impl FaultProxy {
             carried_out: Mutex::default(),
             rule: Mutex::new(Box::new(|_| Fault::Pass)),
         });
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port for the proxy")?;
-        let port = listener.local_addr()?.port();
+        // Nobody else takes this one while the proxy is closed.
+        let port = free_port()?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.context("no free port for the proxy")?;
         let listening = Mutex::new(accept(listener, Arc::clone(&shared)));
         Ok(Self { port, service, shared, listening })
     }
@@ -112,6 +116,11 @@ impl FaultProxy {
     /// Closes the port and all connections: new ones are refused.
     pub fn close(&self) {
         lock(&self.listening).cancel();
+    }
+
+    /// Whether connections are refused.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.listening).is_cancelled()
     }
 
     /// Opens the port again after [`Self::close`].

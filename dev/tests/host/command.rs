@@ -70,7 +70,7 @@ impl Running {
     }
 
     async fn ended(&mut self) -> ExitStatus {
-        for _ in 0..600 {
+        for _ in 0..1_800 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }

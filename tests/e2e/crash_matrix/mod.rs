@@ -11,6 +11,7 @@ mod scenarios;
 mod step;
 mod strike;
 
+use crate::clock;
 use futures::{FutureExt, StreamExt, stream};
 use scenario::{Scenario, Seen};
 use std::{
@@ -25,6 +26,8 @@ const AT_ONCE: usize = 12;
 async fn crash_matrix() {
     let scenarios = scenarios::all();
     let only = std::env::var("CRASH_MATRIX_ONLY").unwrap_or_default();
+    // The compiler runs for seconds, and everything else here is on this thread.
+    tokio::task::spawn_blocking(clock::library).await.unwrap();
     let selected: Vec<_> = scenarios.iter().filter(|scenario| scenario.name().contains(&only)).collect();
     let played =
         stream::iter(selected.iter().map(|scenario| play(scenario))).buffered(AT_ONCE).collect::<Vec<_>>().await;
