@@ -103,6 +103,8 @@ impl HandlerClient {
             .http1_title_case_headers(true)
             .pool_idle_timeout(IDLE_LIMIT)
             .pool_timer(TokioTimer::new())
+            // A connection that has died in the pool fails the invocation, which is not sent a second time.
+            .retry_canceled_requests(false)
             .build(connector());
         Self { client, port, framing, traced }
     }
