@@ -3,20 +3,21 @@
 //! In Azure only the host can reach that port; on a developer's machine every process can. `HOSTILE_REQUESTS=100000
 //! cargo test --test e2e hostile` goes on for longer.
 
-use crate::app::{App, LIMIT};
+mod visits;
+
+use crate::app::{App, LIMIT, QUEUE, text};
 use futures::future::join_all;
 use proptest::{
     prelude::*,
-    sample::{select, subsequence},
     test_runner::{Config, TestRunner},
 };
-use serde_json::json;
 use std::{io::ErrorKind, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
+use visits::{Visit, from_the_host, request, visits};
 
 /// Connections at once, in the tests about many.
 const CONNECTIONS: usize = 64;
@@ -24,108 +25,6 @@ const CONNECTIONS: usize = 64;
 const MAX_BODY: usize = 2 * 1024 * 1024;
 /// What a handler that does nothing needs, in bytes, with as much again to spare. In a debug build.
 const IDLE: usize = 32 * 1024 * 1024;
-
-/// One connection: what is sent, in which pieces, and whether the sender ends its half properly.
-#[derive(Clone, Debug)]
-struct Visit {
-    bytes: Vec<u8>,
-    piece: usize,
-    is_cut: bool,
-}
-
-fn from_the_host(message: &str) -> String {
-    json!({ "Data": { "msg": serde_json::to_string(message).unwrap() }, "Metadata": { "DequeueCount": "1" } })
-        .to_string()
-}
-
-fn request(head: &str, body: &[u8]) -> Vec<u8> {
-    [format!("POST /queue_with_idempotency HTTP/1.1\r\nhost: 127.0.0.1\r\n{head}\r\n").as_bytes(), body].concat()
-}
-
-/// Envelopes from right to absurd.
-fn bodies() -> impl Strategy<Value = Vec<u8>> {
-    let good = || (0..20_u32).prop_map(|n| from_the_host(&format!(r#"{{"id":"order-{n}","amount":42}}"#)).into_bytes());
-    let truncated = (good(), any::<prop::sample::Index>()).prop_map(|(body, at)| body[..at.index(body.len())].to_vec());
-    let flipped = (good(), any::<prop::sample::Index>(), any::<u8>()).prop_map(|(mut body, at, byte)| {
-        let at = at.index(body.len());
-        body[at] = byte;
-        body
-    });
-    let value =
-        select(vec!["null", "0", "-1e999999999", "[]", "{}", "\"\"", "true", r#""\ud800""#, r#"{"msg":{}}"#, "[[[["]);
-    let envelope = (value.clone(), value.clone(), value).prop_map(|(data, message, metadata)| {
-        format!(r#"{{"Data":{{"msg":{message},"msg2":{data}}},"Metadata":{metadata},"Data2":{data}}}"#).into_bytes()
-    });
-    let nested = (1..200_000_usize, select(vec!["[", "{\"a\":", "\"\\u0000", "{\"Data\":"]))
-        .prop_map(|(levels, open)| open.repeat(levels.min(1_000_000 / open.len())).into_bytes());
-    let message = any::<String>().prop_map(|message| from_the_host(&message).into_bytes());
-    let noise = prop::collection::vec(any::<u8>(), 0..2_000);
-    prop_oneof![2 => good(), 2 => truncated, 2 => flipped, 2 => envelope, 1 => nested, 1 => message, 1 => noise]
-}
-
-/// Headers that do not fit the body, or anything.
-fn heads() -> impl Strategy<Value = String> {
-    let lines = vec![
-        "content-type: text/plain\r\n".to_owned(),
-        "content-encoding: gzip\r\n".to_owned(),
-        "expect: 100-continue\r\n".to_owned(),
-        "connection: upgrade\r\nupgrade: websocket\r\n".to_owned(),
-        "x-azure-functions-invocationid: \u{e9}\u{1}\r\n".to_owned(),
-        format!("x-azure-functions-invocationid: {}\r\n", "9".repeat(5_000)),
-        format!("x-long: {}\r\n", "x".repeat(200_000)),
-        "no colon\r\n".to_owned(),
-        ": no name\r\n".to_owned(),
-        " folded: line\r\n".to_owned(),
-        "bare: line feed\n".to_owned(),
-        "host: twice\r\n".to_owned(),
-    ];
-    prop_oneof![3 => Just(String::new()), 1 => subsequence(lines, 1..4).prop_map(|lines| lines.concat())]
-}
-
-/// Right and wrong ways to say where the body ends.
-fn framed(head: &str, body: &[u8], way: usize) -> Vec<u8> {
-    let length = body.len();
-    let chunked = |size: &str, end: &str| {
-        let body = [size.as_bytes(), b"\r\n", body, b"\r\n", end.as_bytes()].concat();
-        request(&format!("{head}transfer-encoding: chunked\r\n"), &body)
-    };
-    let sized = |length: &str| request(&format!("{head}content-length: {length}\r\n"), body);
-    match way {
-        0..10 => sized(&length.to_string()),
-        10..16 => chunked(&format!("{length:x}"), "0\r\n\r\n"),
-        16 => sized(&(length + 1_000).to_string()),
-        17 => sized(&(length / 2).to_string()),
-        18 => sized("18446744073709551616"),
-        19 => sized("-1"),
-        20 => sized("1, 2"),
-        21 => sized(&format!("{length}\r\ncontent-length: {}", length + 1)),
-        22 => sized(&format!("{length}\r\ntransfer-encoding: chunked")),
-        23 => chunked("ffffffffffffffff1", "0\r\n\r\n"),
-        24 => chunked("zz", "0\r\n\r\n"),
-        25 => chunked(&format!("{:x}", length + 9), ""),
-        26 => chunked(&format!("{length:x};extension=\"{}\"", "e".repeat(9_000)), "0\r\ntrailer: x\r\n\r\n"),
-        _ => request(head, body),
-    }
-}
-
-fn visits() -> impl Strategy<Value = Visit> {
-    let request = (heads(), bodies(), 0..28_usize).prop_map(|(head, body, way)| framed(&head, &body, way));
-    let lines = vec![
-        "GET / HTTP/1.1\r\n\r\n",
-        "GET /\r\n\r\n",
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        "\u{16}\u{3}\u{1}\u{2}",
-        "POST",
-        "\r\n\r\n",
-    ];
-    let line = select(lines).prop_map(|line| line.as_bytes().to_vec());
-    let noise = prop::collection::vec(any::<u8>(), 0..200);
-    let part = prop_oneof![8 => request, 1 => line, 1 => noise];
-    // More than one is a pipeline.
-    let parts = prop::collection::vec(part, 1..4).prop_map(|parts| parts.concat());
-    (parts, select(vec![1_usize << 30, 4_096, 100]), prop::bool::weighted(0.25))
-        .prop_map(|(bytes, piece, is_cut)| Visit { bytes, piece, is_cut })
-}
 
 impl Visit {
     /// Sends everything and reads until the handler has closed its side.
@@ -158,7 +57,7 @@ impl Visit {
 async fn invoke(app: &App, id: &str) -> Result<(), String> {
     let body = from_the_host(&format!(r#"{{"id":"{id}"}}"#));
     let head = format!("connection: close\r\ncontent-length: {}\r\n", body.len());
-    let bytes = request(&head, body.as_bytes());
+    let bytes = request(QUEUE, &head, body.as_bytes());
     let answer = Visit { bytes, piece: usize::MAX, is_cut: false }.pay(app).await?;
     let answer = String::from_utf8_lossy(&answer);
     let is_good = answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains(r#"\"status\":\"accepted\""#);
@@ -214,11 +113,15 @@ fn no_bytes_make_it_panic_exit_or_hang() {
     println!("{} visits, answered {:?}", n.get(), seen.borrow());
     result.unwrap();
     check_alive(&app, pid, IDLE + 4 * MAX_BODY);
-    for status in ["100", "200", "400", "500"] {
+    for status in ["100", "200", "400", "404", "500"] {
         assert!(seen.borrow().contains_key(status), "no visit was answered {status}");
     }
     let records = runtime.block_on(app.receipts()).iter().filter(|receipt| receipt.contains("good-")).count();
     assert_eq!(records, n.get(), "each good invocation took effect");
+    let keys: Vec<_> = runtime.block_on(app.rows()).iter().map(|row| text(row, "RowKey")).collect();
+    let known = |key: &String| key.starts_with("record~") || key.starts_with("outbox~");
+    assert!(keys.iter().all(known), "something else is left in the table: {keys:?}");
+    assert_eq!(runtime.block_on(app.account.queue_length("orders")).unwrap(), 0, "something was put on the queue");
 }
 
 #[tokio::test]
@@ -237,7 +140,7 @@ async fn flood(app: &App) {
     let socket = TcpStream::connect(("127.0.0.1", app.host.worker_port())).await.unwrap();
     let (mut reader, mut writer) = socket.into_split();
     let send = async {
-        writer.write_all(&request("transfer-encoding: chunked\r\n", b"")).await.unwrap();
+        writer.write_all(&request(QUEUE, "transfer-encoding: chunked\r\n", b"")).await.unwrap();
         let chunk = [b"10000\r\n".as_slice(), &[b'['; 0x10000], b"\r\n"].concat();
         let mut sent = 0;
         while sent < 8 * MAX_BODY && writer.write_all(&chunk).await.is_ok() {
@@ -265,10 +168,10 @@ async fn clients_that_are_slow_or_never_finish_hold_nobody_up() {
     let port = app.host.worker_port();
     let body = from_the_host(r#"{"id":"slow"}"#);
     let slow = (0..CONNECTIONS * 4).map(|n| {
-        let bytes = request(&format!("content-length: {}\r\n", body.len()), body.as_bytes());
+        let bytes = request(QUEUE, &format!("content-length: {}\r\n", body.len()), body.as_bytes());
         async move {
             let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-            // Some stop in the head, some in the body; the rest goes on, byte by byte.
+            // Byte by byte: some stop in the head, the others in the body.
             for byte in &bytes[..bytes.len() * (n % 8 + 1) / 9] {
                 socket.write_all(&[*byte]).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -295,7 +198,7 @@ async fn a_body_that_never_comes_is_given_up_before_the_host_gives_up_the_proces
     let app = App::start_with(&[("AzureFunctionsJobHost__functionTimeout", "00:00:05")]).await;
     let pid = app.host.worker_pid().unwrap();
     let mut socket = TcpStream::connect(("127.0.0.1", app.host.worker_port())).await.unwrap();
-    socket.write_all(&request("content-length: 1000\r\n", b"{\"Data\":")).await.unwrap();
+    socket.write_all(&request(QUEUE, "content-length: 1000\r\n", b"{\"Data\":")).await.unwrap();
     let mut answer = [0; 1_024];
     let length = timeout(LIMIT, socket.read(&mut answer)).await.unwrap().unwrap();
     let answer = String::from_utf8_lossy(&answer[..length]);
