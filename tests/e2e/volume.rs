@@ -1,4 +1,4 @@
-//! Many orders, three in ten of them duplicates, through two hosts, while every second one of the handlers is killed.
+//! Many orders, three in ten of them duplicates, through two hosts, while one of the handlers after the other is killed.
 //!
 //! `VOLUME_ORDERS=10000 cargo test --test e2e volume` goes the whole way. Azurite is the limit: the time it needs for
 //! one message of a queue grows with the number of all messages, so they are sent and taken off while others are
@@ -18,7 +18,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -28,7 +28,8 @@ use std::{
 const ORDERS: usize = 2_000;
 /// As many lie on the queue at most.
 const WAITING: u64 = 300;
-const KILL_INTERVAL: Duration = Duration::from_secs(1);
+/// After each so many deliveries a handler is killed.
+const PORTION: usize = 100;
 /// For ten thousand on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
@@ -52,7 +53,13 @@ async fn many_orders_with_duplicates_while_handlers_are_killed_take_effect_once_
     account.create_queue("order-events").await.unwrap();
     let delivered = Arc::new(AtomicBool::new(false));
     let consumer = tokio::spawn(consume(account.clone(), Arc::clone(&delivered)));
-    kill_and_deliver(&account, tokio::spawn(produce(account.clone(), orders))).await;
+    let kills = Arc::new(AtomicUsize::new(0));
+    let producer = tokio::spawn(produce(account.clone(), orders, Arc::clone(&kills)));
+    let deliveries = kill_and_deliver(&account, producer, &kills).await;
+    let kills = kills.load(Ordering::SeqCst);
+    assert!(deliveries.iter().sum::<usize>() >= orders, "messages are gone that nobody delivered: {deliveries:?}");
+    assert!(deliveries.iter().all(|delivered| *delivered > 0), "one host did everything: {deliveries:?}");
+    assert!(kills >= killed_by_then(orders), "{kills} handlers killed");
     println!("{orders} messages delivered after {:.1?}", start.elapsed());
     delivered.store(true, Ordering::SeqCst);
     let taken = consumer.await.unwrap();
@@ -71,11 +78,20 @@ fn distinct(orders: usize) -> usize {
     orders * 7 / 10
 }
 
-async fn produce(account: Account, orders: usize) {
+/// How many handlers have been killed when so many messages are sent: only so many more lie on the queue.
+fn killed_by_then(sent: usize) -> usize {
+    sent.saturating_sub(WAITING as usize) / PORTION
+}
+
+async fn produce(account: Account, orders: usize, kills: Arc<AtomicUsize>) {
     let mut numbers: Vec<_> = (0..orders).map(|n| n % distinct(orders)).collect();
     fastrand::Rng::with_seed(4).shuffle(&mut numbers);
+    let mut sent = 0;
     for numbers in numbers.chunks(64) {
-        while account.queue_length("orders").await.unwrap() > WAITING {
+        sent += numbers.len();
+        while kills.load(Ordering::SeqCst) < killed_by_then(sent)
+            || account.queue_length("orders").await.unwrap() > WAITING
+        {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         stream::iter(numbers.to_vec()).for_each_concurrent(8, |n| put(&account, n)).await;
@@ -105,26 +121,65 @@ async fn consume(account: Account, delivered: Arc<AtomicBool>) -> Vec<String> {
     }
 }
 
-/// Kills one handler after the other until all that is produced is delivered.
-async fn kill_and_deliver(account: &Account, producer: tokio::task::JoinHandle<()>) {
-    let start = Instant::now();
-    let mut hosts = [host(account).await, host(account).await];
-    let (mut kills, mut crashed_hosts, mut put_back) = (0, 0, 0);
-    while !(producer.is_finished() && is_done(account, &mut put_back).await) {
-        assert!(start.elapsed() < LIMIT, "{} messages left", account.queue_length("orders").await.unwrap());
-        kills += usize::from(hosts[kills % 2].kill_worker().is_ok());
-        tokio::time::sleep(KILL_INTERVAL).await;
-        // Three crashes are too many for a host: it gives its messages back and ends. Its platform starts another.
-        for crashed in hosts.iter_mut().filter(|host| host.stopped().is_some()) {
-            std::mem::replace(crashed, host(account).await).stop().await;
-            crashed_hosts += 1;
+/// One host after the other in the same place.
+struct Place {
+    host: LocalHost,
+    /// By the hosts before this one.
+    delivered: usize,
+    given_up: usize,
+    /// The last handler that was killed here.
+    killed: Option<i32>,
+}
+
+impl Place {
+    async fn new(account: &Account) -> Self {
+        Self { host: host(account).await, delivered: 0, given_up: 0, killed: None }
+    }
+
+    fn delivered(&self) -> usize {
+        self.delivered + self.host.invocations().iter().filter(|invocation| invocation.succeeded).count()
+    }
+
+    /// Three crashes are too many for a host: it gives its messages back and ends. Its platform starts another.
+    async fn restart_if_stopped(&mut self, account: &Account) {
+        if self.host.stopped().is_some() {
+            self.delivered = self.delivered();
+            self.given_up += 1;
+            std::mem::replace(&mut self.host, host(account).await).stop().await;
         }
     }
+
+    /// Not the one that is dead already.
+    async fn kill(&mut self) -> bool {
+        let is_up = self.host.ready_again(self.killed).await.is_ok();
+        self.killed = self.host.worker_pid();
+        is_up && self.host.kill_worker().is_ok()
+    }
+}
+
+/// Kills one handler after the other until all that is produced is delivered, and counts what each place delivered.
+async fn kill_and_deliver(account: &Account, producer: tokio::task::JoinHandle<()>, kills: &AtomicUsize) -> [usize; 2] {
+    let start = Instant::now();
+    let mut places = [Place::new(account).await, Place::new(account).await];
+    let mut put_back = 0;
+    while !(producer.is_finished() && is_done(account, &mut put_back).await) {
+        assert!(start.elapsed() < LIMIT, "{} messages left", account.queue_length("orders").await.unwrap());
+        let killed = kills.load(Ordering::SeqCst);
+        let delivered: usize = places.iter().map(Place::delivered).sum();
+        if delivered > killed * PORTION && places[killed % 2].kill().await {
+            kills.fetch_add(1, Ordering::SeqCst);
+        }
+        for place in &mut places {
+            place.restart_if_stopped(account).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     producer.await.unwrap();
+    let given_up: usize = places.iter().map(|place| place.given_up).sum();
     println!(
-        "{kills} handlers killed, {crashed_hosts} hosts given up, {put_back} messages put back from the poison queue"
+        "{kills:?} handlers killed, {given_up} hosts given up, {put_back} messages put back from the poison queue"
     );
-    assert!(kills > 2, "over before anything was killed");
+    places.map(|place| place.delivered())
 }
 
 /// Whether nothing is left to deliver. What was killed too often goes back on the queue, as an operator would do it.
