@@ -1,4 +1,4 @@
-//! The yardstick of `docs/performance.md`: a straightforward handler with actix-web and `azure_data_tables`.
+//! The baseline of `docs/performance.md`: a minimal handler with actix-web and `azure_data_tables`.
 //!
 //! It inserts one entity for each order and answers. No fingerprint, no receipt, no outbox, no look at a duplicate, no
 //! limit, no log: what the handler costs above this is what its guarantees cost. It is loaded by the same command:
@@ -10,7 +10,7 @@
 //!
 //! The command then says that no events were published, and fails: that is so.
 
-#![allow(clippy::disallowed_methods, reason = "the rules of the handler are not for its yardstick")]
+#![allow(clippy::disallowed_methods, reason = "the rules of the handler are not for the baseline")]
 
 use actix_web::{
     App, HttpResponse, HttpServer,
