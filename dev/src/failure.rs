@@ -63,22 +63,22 @@ pub(crate) struct FailedAttempt {
 impl FailedAttempt {
     /// The exception of the attempt as Newtonsoft writes it.
     pub(crate) fn to_json(&self, function: &str) -> Json {
+        let name = format!("Functions.{function}");
         match &self.failure {
             Failure::Thrown(assembly, message) => {
                 let inner = self.inner(assembly.unwrap_or(CORE), message);
-                let message = format!("Exception while executing function: Functions.{function}");
-                Json::Object(self.outer(&format!("Host.Functions.{function}"), "Invocation", &message, inner))
+                let message = format!("Exception while executing function: {name}");
+                Json::Object(self.outer("Invocation", &format!("Host.{name}"), (&message, inner)))
             }
             Failure::TimedOut(_, limit) => {
-                let method = format!("Functions.{function}");
-                let mut members = self.outer(&method, "Timeout", &self.failure.message(), Json::Null);
+                let mut members = self.outer("Timeout", &name, (&self.failure.message(), Json::Null));
                 members.insert(0, ("Timeout".to_owned(), Json::Text(time_span(*limit))));
                 Json::Object(members)
             }
         }
     }
 
-    fn outer(&self, method: &str, kind: &str, message: &str, inner: Json) -> Vec<(String, Json)> {
+    fn outer(&self, kind: &str, method: &str, (message, inner): (&str, Json)) -> Vec<(String, Json)> {
         let members = [
             ("InstanceId", Json::Text(self.id.to_string())),
             ("MethodName", text(method)),
