@@ -35,8 +35,8 @@ pub(crate) struct Occasion<'a> {
 pub(crate) struct QueueMessage {
     /// The message id and the receipt of the receive; none when the invocation did not come from a queue.
     pub(crate) identity: Option<(String, String)>,
-    /// The decoded message.
-    pub(crate) text: String,
+    /// The decoded message. For any binding but a binary one it has to be text.
+    pub(crate) content: Vec<u8>,
     /// How often the message was received.
     pub(crate) dequeue_count: u32,
     /// When it was put on the queue.
@@ -50,9 +50,9 @@ pub(crate) struct QueueMessage {
 impl QueueMessage {
     /// A message that never was on a queue: the admin endpoint's.
     pub(crate) fn manual(text: &str, now: OffsetDateTime) -> Self {
-        let text = text.to_owned();
+        let content = text.into();
         let (next_visible, expires) = (FAR_FUTURE, FAR_FUTURE);
-        Self { identity: None, text, dequeue_count: 0, inserted: now, next_visible, expires }
+        Self { identity: None, content, dequeue_count: 0, inserted: now, next_visible, expires }
     }
 }
 
@@ -104,12 +104,13 @@ pub(crate) struct RetryContext {
 
 /// The body for a queue function.
 pub(crate) fn queue(occasion: &Occasion<'_>, message: &QueueMessage, data_type: DataType) -> String {
+    let content = String::from_utf8_lossy(&message.content);
     let data = match data_type {
-        DataType::Text => encoded(Json::Text(message.text.clone())),
-        DataType::Binary => Json::Text(STANDARD.encode(&message.text)),
+        DataType::Text => encoded(Json::Text(content.clone().into_owned())),
+        DataType::Binary => Json::Text(STANDARD.encode(&message.content)),
     };
     let time = |time| Json::Text(dates::to_seconds(time));
-    let text = |text: &String| encoded(Json::Text(text.clone()));
+    let text = |text: &str| encoded(Json::Text(text.to_owned()));
     let mut metadata = BindingData(Vec::new());
     metadata.set("DequeueCount", encoded(Json::Number(message.dequeue_count.to_string())));
     metadata.set("ExpirationTime", time(message.expires));
@@ -120,12 +121,12 @@ pub(crate) fn queue(occasion: &Occasion<'_>, message: &QueueMessage, data_type: 
     metadata.set("NextVisibleTime", time(message.next_visible));
     match &message.identity {
         Some((_, receipt)) => metadata.set("PopReceipt", text(receipt)),
-        None => metadata.set(occasion.binding, text(&message.text)),
+        None => metadata.set(occasion.binding, text(&content)),
     }
     metadata.set("sys", occasion.system());
     // Only of what the binding makes a string.
     if data_type == DataType::Text {
-        metadata.apply_fields(&message.text);
+        metadata.apply_fields(&content);
     }
     body(occasion, data, metadata, None)
 }
@@ -238,7 +239,7 @@ mod tests {
     fn queue_body(text: &str) -> String {
         let message = QueueMessage {
             identity: Some(("6d3b3a4e-8c1f-4c55-9d6e-0f2c8b7d1a90".into(), "AgAAAAMAAAAAAAAAmk9Pp3cZ3AE=".into())),
-            text: text.to_owned(),
+            content: text.into(),
             dequeue_count: 1,
             inserted: datetime!(2026-08-31 10:15:30 UTC),
             next_visible: datetime!(2026-08-31 10:25:31 UTC),

@@ -1,7 +1,7 @@
 //! `messageEncoding` of `host.json`: how the bytes of a message lie on its queue.
 //!
 //! The host encodes what it writes and decodes what it receives, and it can fail at that: text that is no base64 goes
-//! to the poison queue unseen, and bytes that are no UTF-8 fail every delivery.
+//! to the poison queue unseen, and bytes that are no UTF-8 fail every delivery to a string.
 //! <https://learn.microsoft.com/azure/azure-functions/functions-bindings-storage-queue#host-json>
 
 use base64::{
@@ -21,7 +21,7 @@ const BASE64: GeneralPurpose =
 pub(crate) enum Decoded {
     /// A message for the function.
     Text(String),
-    /// Bytes that cannot be bound to the function, at any delivery.
+    /// Bytes that only a binary binding can take, at any delivery.
     NotUtf8(Vec<u8>),
     /// Nothing that the host wrote, or would read.
     NotBase64,

@@ -289,7 +289,7 @@ fn message(text: &str) -> QueueMessage {
     let minutes = time::Duration::minutes;
     QueueMessage {
         identity: Some((Uuid::new_v4().to_string(), "AgAAAAMAAAAAAAAAmk9Pp3cZ3AE=".to_owned())),
-        text: text.to_owned(),
+        content: text.into(),
         dequeue_count: 1,
         inserted: now,
         next_visible: now + minutes(10),

@@ -61,7 +61,12 @@ impl QueueListener {
     /// Says whether the invocation succeeded.
     async fn invoke(&self, message: &mut Received, decoded: &Decoded) -> bool {
         let Function { name, binding, .. } = &self.function;
-        let Decoded::Text(text) = decoded else {
+        let content = match decoded {
+            Decoded::Text(text) => Some(text.as_bytes()),
+            Decoded::NotUtf8(bytes) if self.data_type == DataType::Binary => Some(bytes.as_slice()),
+            Decoded::NotUtf8(_) | Decoded::NotBase64 => None,
+        };
+        let Some(content) = content else {
             let error = format!("Exception while executing function: Functions.{name}.");
             let cause = format!("Microsoft.Azure.WebJobs.Host: Exception binding parameter '{binding}'.");
             self.invoker.console.error(format!("System.Private.CoreLib: {error} {cause}"));
@@ -69,7 +74,7 @@ impl QueueListener {
         };
         let as_received = QueueMessage {
             identity: Some((message.id.clone(), message.pop_receipt.clone())),
-            text: text.clone(),
+            content: content.into(),
             dequeue_count: message.dequeue_count,
             inserted: message.inserted,
             next_visible: message.next_visible,

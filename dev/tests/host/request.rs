@@ -169,6 +169,17 @@ async fn a_binary_binding_gets_base64_once() {
 }
 
 #[tokio::test]
+async fn a_binary_binding_gets_bytes_that_are_no_text() {
+    let rig = Rig::new().await;
+    rig.set("host.json", "/extensions/queues/messageEncoding", json!("base64"));
+    rig.set("orders/function.json", "/bindings/0/dataType", json!("binary"));
+    rig.account.put("in-queue", "/wD+").await.unwrap();
+    let host = rig.start().await;
+    host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
+    assert_eq!(rig.requests("orders")[0].json()["Data"]["msg"], "/wD+");
+}
+
+#[tokio::test]
 async fn a_timer_gets_its_schedule_and_dates_without_an_offset() {
     let rig = Rig::new().await;
     let host = rig.start().await;
