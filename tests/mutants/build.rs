@@ -13,10 +13,10 @@ use std::{
 };
 
 #[allow(dead_code, unreachable_pub, reason = "the tests use the rest")]
-#[path = "src/mutations.rs"]
+#[path = "src/mutations/mod.rs"]
 mod mutations;
 
-use mutations::{MUTATIONS, Mutation};
+use mutations::Mutation;
 
 /// What the simulation runs. The rest reaches the network, or speaks to the host.
 const MODULES: [&str; 9] =
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let source = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../src");
     let target = PathBuf::from(env::var("OUT_DIR")?);
     println!("cargo::rerun-if-changed={}", source.display());
-    println!("cargo::rerun-if-changed=src/mutations.rs");
+    println!("cargo::rerun-if-changed=src/mutations");
     println!("cargo::rerun-if-changed=build.rs");
     let mut modules = String::new();
     for module in MODULES {
@@ -62,7 +62,7 @@ fn mutated(file: &str, text: &str) -> Result<String, String> {
     // What follows are unit tests.
     let text = text.split("\n#[cfg(test)]\n").next().unwrap_or_default();
     let mut text = text.lines().filter(is_kept).collect::<Vec<_>>().join("\n");
-    for (index, mutation) in MUTATIONS.iter().enumerate().filter(|(_, mutation)| mutation.file == file) {
+    for (index, mutation) in mutations::all().enumerate().filter(|(_, mutation)| mutation.file == file) {
         let Mutation { name, original, mutant, .. } = mutation;
         if text.matches(original).count() != 1 {
             return Err(format!("mutation `{name}`: not once in src/{file}: {original}"));

@@ -1,4 +1,4 @@
-//! A copy of the handler in which every mutation of [`mutations::MUTATIONS`] can be switched on.
+//! A copy of the handler in which every mutation of [`mutations::all`] can be switched on.
 
 pub mod mutations;
 

@@ -1,7 +1,10 @@
-//! Every mistake in the list breaks a promise in the history that is named beside it; the code without mistakes keeps
-//! all of them in the same histories, over the same build.
+//! Every mistake in the list breaks its promise in the history that is named beside it; the code without mistakes keeps
+//! all promises in the same histories, over the same build.
+//!
+//! `MUTANT='<name>' cargo test --package mutants every_mutant -- --nocapture` shows the history of one.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+#![allow(clippy::disallowed_methods, reason = "which mutant to show is asked of the environment")]
 
 extern crate mutants as handler;
 
@@ -13,26 +16,28 @@ mod small_plans;
 use mutants::{
     idempotency::Key,
     mutation,
-    mutations::{Killer, MUTATIONS},
+    mutations::{self, Killer, Mutation},
 };
 use simulator::{
     explore::{explore, of_choices},
     history::of_seed,
+    outcome::History,
     plan::Plan,
 };
 use small_plans::SMALL_PLANS;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// How far `find` searches.
-const MAX_RUNS: usize = 1_000;
-const MAX_SEEDS: u64 = 20_000;
+const MAX_RUNS: usize = 2_000;
+const MAX_SEEDS: u64 = 40_000;
 
-/// The promises that are broken in the history that a killer names.
-fn broken(killer: Killer) -> Vec<String> {
+/// The history that a killer names.
+fn history(killer: Killer, is_traced: bool) -> History {
     match killer {
-        Killer::Seed(seed) => of_seed(Plan::of(seed), false).broken,
-        Killer::Choices(name, choices) => of_choices(&small_plan(name), choices, false).broken,
-        Killer::Keys => broken_keys(),
-        Killer::Unknown => Vec::new(),
+        Killer::Seed(seed) => of_seed(Plan::of_seed(seed), is_traced),
+        Killer::Choices(name, choices) => of_choices(&small_plan(name), choices, is_traced),
+        Killer::Keys => History { broken: broken_keys(), ..History::default() },
+        Killer::Unknown => History::default(),
     }
 }
 
@@ -46,50 +51,67 @@ fn broken_keys() -> Vec<String> {
     if is_fixed && is_apart { Vec::new() } else { vec!["keys have changed".to_owned()] }
 }
 
+/// Whether a mutation broke the promise that it has to break.
+fn is_noticed(mutant: &Mutation, broken: &[String]) -> bool {
+    broken.iter().any(|text| text.starts_with(mutant.breaks))
+}
+
 #[test]
-fn every_mutant_breaks_a_promise_in_a_history_in_which_the_original_keeps_all() {
-    for (index, mutant) in MUTATIONS.iter().enumerate() {
+fn every_mutant_breaks_its_promise_in_a_history_in_which_the_original_keeps_all() {
+    let named = std::env::var("MUTANT").ok();
+    for (index, mutant) in mutations::all().enumerate() {
+        if named.as_ref().is_some_and(|name| name != mutant.name) {
+            continue;
+        }
         mutation::select(None);
-        let original = broken(mutant.killed_by);
+        let original = history(mutant.killed_by, false).broken;
         assert!(original.is_empty(), "without any mutation, {:?}: {original:?}", mutant.killed_by);
         mutation::select(Some(index));
-        let found = broken(mutant.killed_by);
-        assert!(!found.is_empty(), "`{}` survives {:?}: search again", mutant.name, mutant.killed_by);
-        println!("{}: {:?}: {}", mutant.name, mutant.killed_by, found[0]);
+        let History { broken, trace, .. } = history(mutant.killed_by, named.is_some());
+        trace.iter().for_each(|line| println!("{line}"));
+        println!("{}: {:?}: {broken:?}", mutant.name, mutant.killed_by);
+        assert!(is_noticed(mutant, &broken), "`{}` does not break “{}”: search again", mutant.name, mutant.breaks);
     }
 }
 
 #[test]
 fn the_guarantees_name_every_mutant() {
     let page = include_str!("../../../docs/guarantees.md");
-    for mutant in MUTATIONS {
-        assert!(page.contains(&format!("| {} | `{}` |", mutant.name, mutant.file)), "{}", mutant.name);
+    for Mutation { name, file, breaks, .. } in mutations::all() {
+        assert!(page.contains(&format!("| {name} | `{file}` | {breaks} |")), "{name}");
     }
 }
 
 #[test]
 #[ignore = "searches for what is then recorded in the list"]
 fn find() {
-    for (index, mutant) in MUTATIONS.iter().enumerate() {
-        mutation::select(Some(index));
-        if !broken(mutant.killed_by).is_empty() {
-            continue;
+    let (all, next) = (mutations::all().collect::<Vec<_>>(), AtomicUsize::new(0));
+    let work = || {
+        while let Some(mutant) = all.get(next.fetch_add(1, Relaxed)) {
+            mutation::select(all.iter().position(|other| std::ptr::eq(*other, *mutant)));
+            if !is_noticed(mutant, &history(mutant.killed_by, false).broken) {
+                println!("{}: {:?}", mutant.name, search(mutant));
+            }
         }
-        let found = search();
-        println!("{}: {found:?}", mutant.name);
-    }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
+            scope.spawn(work);
+        }
+    });
 }
 
-/// The shortest list of choices that breaks a promise, else the first seed.
-fn search() -> Option<String> {
-    if !broken_keys().is_empty() {
+/// The shortest list of choices that breaks the promise, else the first seed.
+fn search(mutant: &Mutation) -> Option<String> {
+    let is_noticed = |broken: &[String]| is_noticed(mutant, broken);
+    if is_noticed(&broken_keys()) {
         return Some("Keys".to_owned());
     }
     let choices = |(name, plan): &(&str, fn() -> Plan)| {
-        let broken = explore(&plan(), MAX_RUNS).broken?;
+        let broken = explore(&plan(), MAX_RUNS, &is_noticed).broken?;
         Some(format!("Choices({name:?}, &{broken:?})"))
     };
-    let seed = |seed: &u64| !of_seed(Plan::of(*seed), false).broken.is_empty();
+    let seed = |seed: &u64| is_noticed(&of_seed(Plan::of_seed(*seed), false).broken);
     let found = SMALL_PLANS.iter().find_map(choices);
     found.or_else(|| (0..MAX_SEEDS).find(seed).map(|seed| format!("Seed({seed})")))
 }

@@ -133,7 +133,7 @@ impl Query {
             parameter(name).map_or_else(Vec::new, |list: String| list.split(separator).map(ToOwned::to_owned).collect())
         };
         let top = parameter("$top").map_or(1_000, |top| top.parse().unwrap());
-        let from = parameter("NextPartitionKey").zip(parameter("NextRowKey"));
+        let from = parameter("NextPartitionKey").map(|key| (key, parameter("NextRowKey").unwrap_or_default()));
         Self { filter: list("$filter", " and "), select: list("$select", ","), top, from }
     }
 }

@@ -1,6 +1,6 @@
 //! What happens next, of all that can: drawn by a seed, or read from a list.
 
-use super::network::Fate;
+use super::fate::Fate;
 use std::time::Duration;
 
 /// One thing that can happen. Indices are those of the moment.
@@ -24,7 +24,9 @@ pub(crate) enum Action {
     Tick,
     /// Time passes.
     Wait,
-    /// Much time passes: records of this message's order are about to expire, or just have.
+    /// Time passes until somebody who sleeps goes on, although something else could happen.
+    Rest,
+    /// Much time passes: records of this message's order are about to expire, or just have. Then the timer fires.
     Leap(usize),
 }
 
@@ -36,7 +38,7 @@ impl Action {
             Self::Meet(..) => storm,
             Self::Settle(_) | Self::Take(_) => 40,
             Self::Land(_) => 20,
-            Self::Wait => 15,
+            Self::Wait | Self::Rest => 15,
             Self::Leap(_) | Self::Tick => 10,
             Self::Lapse(_) | Self::Kill(_) | Self::Vanish(_) => 3,
         }

@@ -4,11 +4,7 @@
 //! again. From every state that is new, the history is also gone on with to its end without further faults, and checked:
 //! so every promise holds in every state, and from every state everything is done in the end.
 
-use super::{
-    choice::Chooser,
-    history::{History, run},
-    plan::Plan,
-};
+use super::{choice::Chooser, history::run, outcome::History, plan::Plan};
 use std::collections::{HashSet, VecDeque};
 
 /// What an exploration found.
@@ -31,8 +27,8 @@ pub(crate) fn of_choices(plan: &Plan, choices: &[u8], is_traced: bool) -> Histor
     run(plan.clone(), Chooser::listed(choices), is_traced, &mut |_| true)
 }
 
-/// Explores from the start of `plan` until a promise is broken, everything is known, or `max_runs` histories were run.
-pub(crate) fn explore(plan: &Plan, max_runs: usize) -> Explored {
+/// Explores from the start of `plan` until a promise that matters is broken, everything is known, or `max_runs` histories were run.
+pub(crate) fn explore(plan: &Plan, max_runs: usize, matters: &dyn Fn(&[String]) -> bool) -> Explored {
     let mut known = HashSet::new();
     let mut next = VecDeque::from([Vec::new()]);
     let mut explored = Explored { states: 0, runs: 0, depth: 0, broken: None, is_complete: false };
@@ -48,7 +44,7 @@ pub(crate) fn explore(plan: &Plan, max_runs: usize) -> Explored {
             is_new = known.insert(state);
             is_new
         });
-        if !history.broken.is_empty() {
+        if matters(&history.broken) {
             return Explored { states: known.len(), broken: Some(choices), ..explored };
         }
         if is_new {

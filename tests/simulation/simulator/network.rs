@@ -1,10 +1,7 @@
 //! The network between the production code and the storage. Every request waits here until it is decided what becomes
 //! of it; whoever sent it learns of nothing but the answer, or that there is none.
 
-use super::{
-    call::Call,
-    storage::{Answer, Storage},
-};
+use super::{answer::Answer, call::Call, fate::Fate, storage::Storage};
 use async_trait::async_trait;
 use azure_core::{
     HttpClient, Request, Response, StatusCode,
@@ -22,35 +19,11 @@ use tokio::time::Instant;
 /// As the connection has it: who waits longer for an answer does not wait any more.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What becomes of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Delivered,
-    NotSent,
-    RequestLost,
-    ReplyLost,
-    /// No answer; it is applied at some later time, or never.
-    Delayed,
-    Throttled,
-    /// The answer is an error 500, and it was applied all the same.
-    FailedAndApplied,
-    Failed,
-}
+/// As the connection has it, for the answer to a query.
+const PATIENCE_WITH_QUERIES: Duration = Duration::from_secs(15);
 
-impl Fate {
-    pub(crate) const FAULTS: &[Self] = &[
-        Self::NotSent,
-        Self::RequestLost,
-        Self::ReplyLost,
-        Self::Delayed,
-        Self::Throttled,
-        Self::FailedAndApplied,
-        Self::Failed,
-    ];
-
-    /// One of each kind: the others differ in their words only. Known not to be applied, lost either way, applied later.
-    pub(crate) const KINDS_OF_FAULT: &[Self] = &[Self::NotSent, Self::RequestLost, Self::ReplyLost, Self::Delayed];
-}
+/// How long after it was sent a request can be applied at most.
+const LATEST: Duration = Duration::from_secs(30 * 60);
 
 type Reply = Result<Answer, Error>;
 
@@ -59,7 +32,15 @@ type Reply = Result<Answer, Error>;
 pub(crate) struct Parked {
     pub(crate) task: usize,
     pub(crate) call: Call,
+    pub(crate) sent: Duration,
     reply: oneshot::Sender<Reply>,
+}
+
+/// A request nobody waits for any more, and that may still be applied.
+#[derive(Debug)]
+pub(crate) struct Late {
+    pub(crate) call: Call,
+    sent: Duration,
 }
 
 /// A request that was answered: by which task, what, with which status.
@@ -74,8 +55,7 @@ pub(crate) struct Answered {
 pub(crate) struct State {
     pub(crate) storage: Storage,
     pub(crate) parked: Vec<Parked>,
-    /// Requests nobody waits for any more, and that may still be applied.
-    pub(crate) late: Vec<Call>,
+    pub(crate) late: Vec<Late>,
     /// The task that runs.
     pub(crate) sender: usize,
     /// What each task was answered so far, which is all it knows; if anybody wants to compare.
@@ -85,9 +65,9 @@ pub(crate) struct State {
     pub(crate) faulted: BTreeSet<&'static str>,
     /// The history, if anybody wants to read it.
     pub(crate) trace: Option<Vec<String>>,
-    /// The partitions in which something can be. Nothing ever changes in the others, so that it does not matter when
-    /// a request for them is answered: at once.
-    partitions: BTreeSet<String>,
+    /// Queries for other partitions than these are answered at once. Nothing ever changes there, so that it does not
+    /// matter when they are.
+    partitions: Option<BTreeSet<String>>,
     /// Whether a lost answer is a connection that was reset, or silence.
     resets: bool,
     silent: Vec<oneshot::Sender<Reply>>,
@@ -98,7 +78,7 @@ pub(crate) struct State {
 pub(crate) struct Network(Mutex<State>);
 
 impl Network {
-    pub(crate) fn new(partitions: BTreeSet<String>, (page, resets): (usize, bool)) -> Arc<Self> {
+    pub(crate) fn new(partitions: Option<BTreeSet<String>>, (page, resets): (usize, bool)) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
             storage: Storage::new(page),
             parked: Vec::new(),
@@ -124,7 +104,9 @@ impl Network {
 impl HttpClient for Network {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
         let reply = self.state().send(request);
-        match tokio::time::timeout(PATIENCE, reply).await {
+        let is_query = Call::queried_partition(request).is_some();
+        let limit = if is_query { PATIENCE_WITH_QUERIES } else { PATIENCE };
+        match tokio::time::timeout(limit, reply).await {
             Ok(Ok(Ok(answer))) => Ok(answer.into()),
             Ok(Ok(Err(error))) => Err(error.into()),
             Ok(Err(_)) => Err(Error::Unanswered("connection reset".to_owned()).into()),
@@ -154,11 +136,13 @@ impl State {
 
     fn send(&mut self, request: &Request) -> oneshot::Receiver<Reply> {
         let (reply, receiver) = oneshot::channel();
-        match Call::queried_partition(request) {
-            Some(partition) if !self.partitions.contains(&partition) => {
-                let _ = reply.send(Ok(self.storage.empty_page()));
-            }
-            _ => self.parked.push(Parked { task: self.sender, call: Call::read(request), reply }),
+        let sent = self.start.elapsed();
+        let partition = Call::queried_partition(request);
+        let is_empty = partition.zip(self.partitions.as_ref()).is_some_and(|(one, all)| !all.contains(&one));
+        if is_empty {
+            let _ = reply.send(Ok(self.storage.empty_page()));
+        } else {
+            self.parked.push(Parked { task: self.sender, call: Call::read(request), sent, reply });
         }
         receiver
     }
@@ -171,7 +155,10 @@ impl State {
             self.faulted.insert(parked.call.verb());
         }
         match fate {
-            Fate::Delivered => self.deliver(parked),
+            Fate::Delivered => {
+                let answer = self.apply(&parked.call);
+                self.reply(parked, Ok(answer));
+            }
             Fate::NotSent => self.reply(parked, Err(Error::NotSent("connection refused".to_owned()))),
             Fate::RequestLost => self.leave(parked),
             Fate::ReplyLost => {
@@ -179,15 +166,37 @@ impl State {
                 self.leave(parked);
             }
             Fate::Delayed => {
-                self.late.push(parked.call.clone());
+                self.late.push(Late { call: parked.call.clone(), sent: parked.sent });
                 self.leave(parked);
             }
-            Fate::Throttled => self.reply(parked, Ok(Answer::refused((503, "ServerBusy"), None))),
-            Fate::FailedAndApplied => {
-                self.apply(&parked.call);
-                self.reply(parked, Ok(Answer::refused((500, "InternalError"), None)));
+            _ => {
+                let answer = self.wrong_answer(&parked.call, fate);
+                self.reply(parked, Ok(answer));
             }
-            Fate::Failed => self.reply(parked, Ok(Answer::refused((500, "InternalError"), None))),
+        }
+    }
+
+    /// An answer other than the one that the service should give.
+    fn wrong_answer(&mut self, call: &Call, fate: Fate) -> Answer {
+        let failed = Answer::refused((500, "InternalError"), None);
+        match fate {
+            Fate::Throttled => Answer::refused((503, "ServerBusy"), None),
+            Fate::ThrottledFor => {
+                let headers = vec![("retry-after", "3".to_owned())];
+                Answer { headers, ..Answer::refused((429, "TooManyRequests"), None) }
+            }
+            Fate::Forbidden => Answer::refused((403, "AuthorizationPermissionMismatch"), None),
+            Fate::BeingDeleted if matches!(call, Call::Put(_) | Call::CreateQueue) => {
+                Answer::refused((409, "QueueBeingDeleted"), None)
+            }
+            Fate::BeingDeleted => Answer::refused((409, "TableBeingDeleted"), None),
+            Fate::FailedInside if matches!(call, Call::Batch(_)) => Answer::batch_refused((500, "InternalError"), 0),
+            Fate::FailedAndApplied => {
+                self.apply(call);
+                failed
+            }
+            Fate::Garbled => Answer { body: "<html>".to_owned(), ..self.apply(call) },
+            _ => failed,
         }
     }
 
@@ -196,12 +205,7 @@ impl State {
         self.storage.apply(call, at)
     }
 
-    fn deliver(&mut self, parked: Parked) {
-        let answer = self.apply(&parked.call);
-        self.reply(parked, Ok(answer));
-    }
-
-    fn reply(&mut self, Parked { task, call, reply }: Parked, answer: Reply) {
+    fn reply(&mut self, Parked { task, call, reply, .. }: Parked, answer: Reply) {
         if let Ok(answer) = &answer {
             let inner = answer.body.split("HTTP/1.1 ").nth(1).and_then(|part| part.get(..3)?.parse().ok());
             self.answered.push(Answered { task, call: call.verb(), status: inner.unwrap_or(answer.status) });
@@ -225,19 +229,30 @@ impl State {
         let (abandoned, parked) = std::mem::take(&mut self.parked).into_iter().partition(|p| p.reply.is_canceled());
         self.parked = parked;
         let abandoned: Vec<Parked> = abandoned;
-        self.late.extend(abandoned.into_iter().map(|parked| parked.call));
+        for Parked { call, sent, .. } in abandoned {
+            self.faulted.insert(call.verb());
+            self.late.push(Late { call, sent });
+        }
     }
 
     /// Applies a request that is late.
     pub(crate) fn land(&mut self, index: usize) {
-        let call = self.late.remove(index);
+        let call = self.late.remove(index).call;
         let status = self.apply(&call).status;
         self.note(|| format!("late: {} … {status}", call.short()));
     }
 
     /// A late request is lost for good.
     pub(crate) fn vanish(&mut self, index: usize) {
-        let call = self.late.remove(index);
+        let call = self.late.remove(index).call;
         self.note(|| format!("late: {} … never", call.short()));
+    }
+
+    /// What is too late is lost for good.
+    pub(crate) fn vanish_old(&mut self) {
+        let now = self.start.elapsed();
+        while let Some(index) = self.late.iter().position(|late| now > late.sent + LATEST) {
+            self.vanish(index);
+        }
     }
 }

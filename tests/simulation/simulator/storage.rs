@@ -3,7 +3,10 @@
 //!
 //! That it answers as the real product does is checked in `conformance`.
 
-use super::call::{Call, Operation, Query, Row, RowKey, row_key};
+use super::{
+    answer::{Answer, Refusal, continuation},
+    call::{Call, Operation, Query, Row, RowKey, row_key},
+};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,10 +17,11 @@ use std::{
 /// The longest text of a property, in UTF-16 units.
 const MAX_TEXT: usize = 32_768;
 
-/// Something that changed, and when, counted from the start of the history.
+/// Something that changed, when, counted from the start of the history, and by which request.
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
     pub(crate) at: Duration,
+    pub(crate) request: u32,
     pub(crate) what: What,
 }
 
@@ -34,58 +38,40 @@ pub(crate) struct Storage {
     pub(crate) table: Option<BTreeMap<RowKey, Row>>,
     pub(crate) queue: Option<Vec<String>>,
     pub(crate) journal: Vec<Change>,
-    /// The service may end a page earlier than it is asked to.
-    pub(crate) page: usize,
+    pub(crate) counts: Counts,
+    /// How many rows the service looks at for one page, whether or not they match.
+    page: usize,
+    /// How many requests there were.
+    requests: u32,
     /// How often each row was written, for its `ETag`.
     versions: BTreeMap<RowKey, u32>,
 }
 
-/// An answer: status, headers, body.
-#[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: String,
-}
-
-/// Why an operation is refused.
-type Refusal = (u16, &'static str);
-
-impl Answer {
-    pub(crate) fn new(status: u16, body: String) -> Self {
-        Self { status, headers: Vec::new(), body }
-    }
-
-    fn empty(status: u16) -> Self {
-        Self::new(status, String::new())
-    }
-
-    /// As the Table service refuses: no code in a header, the index of the operation in the text.
-    pub(crate) fn refused((status, code): Refusal, operation: Option<usize>) -> Self {
-        let index = operation.map_or_else(String::new, |index| format!("{index}:"));
-        let message = json!({ "lang": "en-US", "value": format!("{index}What it means.\nRequestId:0") });
-        Self::new(status, json!({ "odata.error": { "code": code, "message": message } }).to_string())
-    }
-
-    fn batch(parts: &str) -> Self {
-        let body = format!("--batchresponse_1\r\n\r\n{parts}--changesetresponse_1--\r\n--batchresponse_1--\r\n");
-        let headers = vec![("content-type", "multipart/mixed; boundary=batchresponse_1".to_owned())];
-        Self { status: 202, headers, body }
-    }
-
-    /// A transaction of which this operation was refused: nothing was applied.
-    fn batch_refused((status, code): Refusal, operation: usize) -> Self {
-        let error = Self::refused((status, code), Some(operation)).body;
-        Self::batch(&format!("--changesetresponse_1\r\n\r\nHTTP/1.1 {status} Refused\r\n\r\n{error}\r\n"))
-    }
+/// How often some things happened that a simulation must not miss.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Pages with a continuation token.
+    pub(crate) continued: u64,
+    /// Transactions that delete, and those of them that were refused.
+    pub(crate) deletions: u64,
+    pub(crate) refused_deletions: u64,
 }
 
 impl Storage {
-    pub(crate) const fn new(page: usize) -> Self {
-        Self { table: None, queue: None, journal: Vec::new(), page, versions: BTreeMap::new() }
+    pub(crate) fn new(page: usize) -> Self {
+        Self {
+            table: None,
+            queue: None,
+            journal: Vec::new(),
+            counts: Counts::default(),
+            page,
+            requests: 0,
+            versions: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn apply(&mut self, call: &Call, at: Duration) -> Answer {
+        self.requests += 1;
         match call {
             Call::CreateTable if self.table.is_some() => Answer::refused((409, "TableAlreadyExists"), None),
             Call::CreateTable => {
@@ -117,13 +103,22 @@ impl Storage {
             return Answer::new(404, "<Error><Code>QueueNotFound</Code></Error>".to_owned());
         };
         queue.push(text.to_owned());
-        self.journal.push(Change { at, what: What::Put(text.to_owned()) });
+        self.note(at, What::Put(text.to_owned()));
         Answer::empty(201)
+    }
+
+    fn note(&mut self, at: Duration, what: What) {
+        self.journal.push(Change { at, request: self.requests, what });
     }
 
     /// All operations or none.
     fn transaction(&mut self, operations: &[Operation], at: Duration) -> Answer {
-        if let Err((operation, refusal)) = self.check_all(operations) {
+        let checked = self.check_all(operations);
+        if let [Operation::Delete(..), ..] = operations {
+            self.counts.deletions += 1;
+            self.counts.refused_deletions += u64::from(checked.is_err());
+        }
+        if let Err((operation, refusal)) = checked {
             return Answer::batch_refused(refusal, operation);
         }
         let answers = operations.iter().map(|operation| match operation {
@@ -189,13 +184,13 @@ impl Storage {
         row.insert("odata.etag".to_owned(), etag.clone().into());
         let before = self.table.get_or_insert_default().insert(key, row.clone());
         let what = if before.is_some() { What::Overwritten(row) } else { What::Inserted(row) };
-        self.journal.push(Change { at, what });
+        self.note(at, what);
         format!("ETag: {etag}\r\n")
     }
 
     fn delete(&mut self, key: &RowKey, at: Duration) {
         if let Some(row) = self.table.as_mut().and_then(|table| table.remove(key)) {
-            self.journal.push(Change { at, what: What::Deleted(row) });
+            self.note(at, What::Deleted(row));
         }
     }
 
@@ -216,20 +211,38 @@ impl Storage {
         }
     }
 
-    fn query(&self, query: &Query) -> Answer {
+    /// A page ends when it has as many rows as were asked for, or when the service has looked at enough: it may be empty
+    /// and have a token.
+    fn query(&mut self, query: &Query) -> Answer {
         let Some(table) = &self.table else { return Answer::refused((404, "TableNotFound"), None) };
         let start = query.from.clone().map_or(Bound::Unbounded, Bound::Included);
-        let is_match = |row: &Row| query.filter.iter().all(|condition| holds(condition, row));
-        let mut rows = table.range((start, Bound::Unbounded)).filter(|(_, row)| is_match(row));
-        let page: Vec<_> = rows.by_ref().take(query.top.min(self.page)).map(|(_, row)| selected(row, query)).collect();
+        let is_about_keys =
+            |condition: &&String| condition.starts_with("PartitionKey ") || condition.starts_with("RowKey ");
+        let (range, filter): (Vec<_>, Vec<_>) = query.filter.iter().partition(is_about_keys);
+        let is_in_range = |row: &Row| range.iter().all(|condition| holds(condition, row));
+        let (mut page, mut scanned, mut next) = (Vec::new(), 0, None);
+        for (key, row) in table.range((start, Bound::Unbounded)).filter(|(_, row)| is_in_range(row)) {
+            let is_match = filter.iter().all(|condition| holds(condition, row));
+            if scanned == self.page || is_match && page.len() == query.top {
+                next = Some((key.0.clone(), Some(key.1.clone())));
+                break;
+            }
+            scanned += 1;
+            page.extend(is_match.then(|| selected(row, query)));
+        }
+        if next.is_none() && scanned == self.page {
+            next = self.next_partition(query).map(|partition| (partition, None));
+        }
+        self.counts.continued += u64::from(next.is_some());
         let body = json!({ "odata.metadata": "m", "value": page }).to_string();
-        let next = |((partition_key, row_key), _): (&RowKey, &Row)| {
-            vec![
-                ("x-ms-continuation-nextpartitionkey", partition_key.clone()),
-                ("x-ms-continuation-nextrowkey", row_key.clone()),
-            ]
-        };
-        Answer { headers: rows.next().map(next).unwrap_or_default(), ..Answer::new(200, body) }
+        Answer { headers: next.map(continuation).unwrap_or_default(), ..Answer::new(200, body) }
+    }
+
+    /// Where the service may look next when it has seen all of the partition that a query is about.
+    fn next_partition(&self, query: &Query) -> Option<String> {
+        let partition = query.filter.iter().find_map(|condition| condition.strip_prefix("PartitionKey eq "))?;
+        let partitions = self.table.iter().flat_map(|table| table.keys()).map(|(partition, _)| partition);
+        partitions.into_iter().find(|other| other.as_str() > partition.trim_matches('\'')).cloned()
     }
 }
 

@@ -1,6 +1,9 @@
 //! One invocation: the future of the production code, polled by hand, and dropped when its process is killed.
 
-use super::plan::Verdict;
+use super::{
+    operation,
+    plan::{Message, Verdict},
+};
 use futures::future::LocalBoxFuture;
 use handler::{
     attempt::Attempt,
@@ -15,7 +18,9 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
+use time::OffsetDateTime;
 
 /// What is invoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +40,8 @@ pub(crate) enum Outcome {
     Ticked,
 }
 
+pub(crate) type Invocation = LocalBoxFuture<'static, Outcome>;
+
 /// What the production code works with.
 #[derive(Debug)]
 pub(crate) struct App {
@@ -42,10 +49,21 @@ pub(crate) struct App {
     pub(crate) events: Queue,
 }
 
+/// The moment at which an invocation began: since the start, by its own clock, and how long the journal was.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Began {
+    pub(crate) at: Duration,
+    pub(crate) now: OffsetDateTime,
+    pub(crate) journal: usize,
+}
+
 pub(crate) struct Task {
     pub(crate) work: Work,
+    pub(crate) began: Began,
+    /// When it went on last: if it sleeps, that and what it was told say when it wakes up.
+    pub(crate) went_on: Duration,
     pub(crate) outcome: Option<Outcome>,
-    future: Option<LocalBoxFuture<'static, Outcome>>,
+    future: Option<Invocation>,
     alarm: Arc<Alarm>,
 }
 
@@ -63,14 +81,9 @@ impl Wake for Alarm {
 }
 
 impl Task {
-    pub(crate) fn new(work: Work, text: Option<String>, attempt: Attempt, (app, driver): (&Rc<App>, &Waker)) -> Self {
-        let app = app.clone();
-        let future: LocalBoxFuture<'static, Outcome> = match text {
-            Some(text) => Box::pin(deliver(app, text, attempt)),
-            None => Box::pin(tick(app, attempt)),
-        };
+    pub(crate) fn new((work, began): (Work, Began), future: Invocation, driver: &Waker) -> Self {
         let alarm = Arc::new(Alarm { is_set: AtomicBool::new(true), driver: driver.clone() });
-        Self { work, outcome: None, future: Some(future), alarm }
+        Self { work, began, went_on: began.at, outcome: None, future: Some(future), alarm }
     }
 
     pub(crate) const fn is_running(&self) -> bool {
@@ -81,8 +94,9 @@ impl Task {
         self.is_running() && self.alarm.is_set.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn go_on(&mut self) {
+    pub(crate) fn go_on(&mut self, now: Duration) {
         let Some(future) = &mut self.future else { return };
+        self.went_on = now;
         self.alarm.is_set.store(false, Ordering::Relaxed);
         let waker = Waker::from(self.alarm.clone());
         if let Poll::Ready(outcome) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
@@ -97,9 +111,24 @@ impl Task {
     }
 }
 
-/// As `handler::app` does it.
-async fn deliver(app: Rc<App>, text: String, attempt: Attempt) -> Outcome {
-    let run = queue_with_idempotency::run(&app.ledger, &app.events, &text, &attempt);
+impl App {
+    /// Serves a message, or a tick of the timer, as `handler::app` does it.
+    pub(crate) fn serve(self: Rc<Self>, message: Option<Message>, attempt: Attempt) -> Invocation {
+        match message {
+            Some(message) => Box::pin(deliver(self, message, attempt)),
+            None => Box::pin(tick(self, attempt)),
+        }
+    }
+}
+
+async fn deliver(app: Rc<App>, message: Message, attempt: Attempt) -> Outcome {
+    let run = async {
+        let text = message.text();
+        match message.events {
+            1 => queue_with_idempotency::run(&app.ledger, &app.events, &text, &attempt).await,
+            _ => operation::run(&app, message, &attempt).await,
+        }
+    };
     match tokio::time::timeout_at(attempt.deadline, run).await {
         Ok(Ok(receipt)) => Outcome::Verdict(Verdict::Answered(receipt)),
         Ok(Err(Failure::Reject(rejection))) => Outcome::Verdict(Verdict::Quarantined(rejection.reason)),
