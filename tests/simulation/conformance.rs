@@ -25,6 +25,11 @@ use std::{
 const SEQUENCES: u64 = 30;
 const REQUESTS: usize = 40;
 
+/// As many rows as the service looks at for one page.
+const UNLIMITED: usize = 1_000;
+
+const SIMULATED: &str = "TableEndpoint=https://t.example;QueueEndpoint=https://q.example;SharedAccessSignature=sig=a";
+
 /// The simulated service without a network.
 #[derive(Debug)]
 struct Direct(Mutex<Storage>);
@@ -69,6 +74,13 @@ impl Side {
                 shown(self.table.delete_all(partition_key, &tags.iter().collect::<Vec<_>>()).await)
             }
         }
+    }
+
+    /// The keys of the rows of each page.
+    async fn pages(&self, filter: &str) -> Vec<Vec<String>> {
+        let pages = self.table.query::<RowTag>(filter.to_owned(), "RowKey");
+        let pages = pages.map_ok(|page| page.into_iter().map(|row| row.row_key).collect());
+        pages.try_collect().await.unwrap()
     }
 
     async fn insert(&mut self, rows: &[Row]) -> Result<usize, Error> {
@@ -171,9 +183,8 @@ async fn the_simulated_service_answers_as_azurite_does() {
     for seed in 0..SEQUENCES {
         let account = azurite.account().unwrap();
         let mut real = Side::new(&account.connection_string(), Arc::new(Connection::new(true)));
-        let direct = Arc::new(Direct(Mutex::new(Storage::new(100))));
-        let simulated = "TableEndpoint=https://t.example;QueueEndpoint=https://q.example;SharedAccessSignature=sig=a";
-        let mut simulated = Side::new(simulated, direct.clone());
+        let direct = Arc::new(Direct(Mutex::new(Storage::new(UNLIMITED))));
+        let mut simulated = Side::new(SIMULATED, direct.clone());
         let mut random = fastrand::Rng::with_seed(seed);
         for step in 0..REQUESTS {
             let asked = if step == 8 { Asked::CreateTable } else { Asked::draw(&mut random) };
@@ -200,4 +211,40 @@ async fn the_simulated_service_answers_as_azurite_does() {
     ] {
         assert!(answers.keys().any(|answer| answer.starts_with(refusal)), "{refusal} was never the answer");
     }
+}
+
+/// More rows than one page has, and than one transaction can insert.
+#[tokio::test]
+async fn the_simulated_service_gives_the_pages_that_azurite_gives() {
+    let azurite = azurite::shared().await.unwrap();
+    let account = azurite.account().unwrap();
+    let mut real = Side::new(&account.connection_string(), Arc::new(Connection::new(true)));
+    let direct = Arc::new(Direct(Mutex::new(Storage::new(UNLIMITED))));
+    let mut simulated = Side::new(SIMULATED, direct.clone());
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut row = |bucket: &str, n: usize| loop {
+        let row = row(bucket, &format!("record~{n:03}"), &mut random);
+        if row["body"].as_str().unwrap().starts_with('{') && !row["RowKey"].as_str().unwrap().ends_with('/') {
+            return row;
+        }
+    };
+    real.table.create().await.unwrap();
+    simulated.table.create().await.unwrap();
+    for (bucket, numbers) in
+        [("bucket~00", 0..100), ("bucket~00", 100..200), ("bucket~00", 200..250), ("bucket~01", 0..100)]
+    {
+        let rows: Vec<_> = numbers.map(|n| row(bucket, n)).collect();
+        assert_eq!((real.insert(&rows).await, simulated.insert(&rows).await), (Ok(rows.len()), Ok(rows.len())));
+    }
+    let range = |bucket| format!("PartitionKey eq '{bucket}' and RowKey ge 'record~' and RowKey lt 'record~~'");
+    let expired = format!("{} and expires_at lt datetime'2026-12-11T10:20:00.0000000Z'", range("bucket~00"));
+    for (filter, lengths) in
+        [(range("bucket~00"), &[100, 100, 50][..]), (range("bucket~01"), &[100]), (range("bucket~02"), &[0])]
+    {
+        let pages = real.pages(&filter).await;
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), lengths, "{filter}");
+        assert_eq!(simulated.pages(&filter).await, pages, "{filter}");
+    }
+    assert_eq!(simulated.pages(&expired).await, real.pages(&expired).await);
+    assert!(direct.0.lock().unwrap().counts.continued >= 3);
 }
