@@ -4,6 +4,7 @@ use super::{
     choice::Chooser,
     history::drive,
     host::Place,
+    network::State,
     plan::{MARGIN, RETENTION},
     world::World,
 };
@@ -69,8 +70,12 @@ async fn expire(world: &mut World, broken: &mut Vec<String>) {
 /// faults, so few that none was given up.
 fn is_prompt(world: &World) -> bool {
     let is_listed = matches!(world.chooser, Chooser::Listed(_));
-    let only_commits = world.network.state().faulted.iter().all(|verb| *verb == "batch");
-    is_listed && only_commits && world.left.kills == world.plan.budget.kills
+    is_listed && only_commits_failed(&world.network.state()) && world.left.kills == world.plan.budget.kills
+}
+
+/// Whether no other requests than transactions met faults.
+pub(crate) fn only_commits_failed(state: &State) -> bool {
+    state.faulted.iter().all(|verb| *verb == "batch")
 }
 
 /// The keys of the events that are not published.

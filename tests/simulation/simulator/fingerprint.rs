@@ -1,6 +1,6 @@
 //! What two histories have in common that have the same future.
 
-use super::{host::Queued, journal, network::Parked, promises, world::World};
+use super::{ending, host::Queued, journal, network::Parked, promises, world::World};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Two histories with the same fingerprint have the same future: what is stored and queued and on its way, what the host
@@ -41,6 +41,6 @@ pub(crate) fn of(world: &World) -> u64 {
     for end in &world.ends {
         promises::check_end(end, &state.storage.journal[..end.journal], &mut broken);
     }
-    (ends, format!("{known:?}"), broken).hash(&mut hasher);
+    (ends, format!("{known:?}"), broken, ending::only_commits_failed(&state)).hash(&mut hasher);
     hasher.finish()
 }
