@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use tracing_subscriber::filter::Targets;
 
 /// What looks like a name of our own and is none is a slip of the pen.
-const OWN_PREFIXES: [&str; 2] = ["IDEMPOTENCY_", "EVENTS_"];
+const OWN_PREFIX: &str = "IDEMPOTENCY_";
 const TABLE: &str = "IDEMPOTENCY_TABLE";
 const TTL_HOURS: &str = "IDEMPOTENCY_TTL_HOURS";
 const EVENTS_QUEUE: &str = "EVENTS_QUEUE";
@@ -109,7 +109,7 @@ fn value<'a>(settings: &'a Settings, name: &str) -> Option<&'a str> {
 
 fn unknown(settings: &Settings) -> Vec<String> {
     let known = [TABLE, TTL_HOURS, EVENTS_QUEUE];
-    let is_own = |name: &str| OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let is_own = |name: &str| name.to_ascii_uppercase().starts_with(OWN_PREFIX);
     let names = settings.keys().filter(|name| is_own(name) && !known.contains(&name.as_str()));
     names.map(|name| format!("{name} is not a setting; there are {}", known.join(", "))).collect()
 }
@@ -173,14 +173,15 @@ fn log_levels(settings: &Settings) -> Result<Targets, String> {
 
 /// How long one invocation may take: the limit of the host less a tenth of it, but at most 10 s less.
 fn invocation_limit(settings: &Settings) -> Result<Duration, String> {
-    const OVERRIDE: &str = "AzureFunctionsJobHost__functionTimeout";
-    let overriding =
-        settings.iter().find(|(name, value)| name.eq_ignore_ascii_case(OVERRIDE) && !value.trim().is_empty());
+    // Or with `__`, as in an environment that has no colons.
+    const OVERRIDE: &str = "AzureFunctionsJobHost:functionTimeout";
+    let is_override = |name: &str| name.replace("__", ":").eq_ignore_ascii_case(OVERRIDE);
+    let overriding = settings.iter().find(|(name, value)| is_override(name) && !value.trim().is_empty());
     let (name, text) = match overriding {
         Some((name, value)) => (name.clone(), Some(value.clone())),
         None => ("functionTimeout in host.json".to_owned(), host_json(settings)?.function_timeout),
     };
-    let limit = match text.as_deref() {
+    let limit = match text.as_deref().map(str::trim) {
         // The shortest default of all hosting plans.
         None => Duration::from_secs(5 * 60),
         Some("-1") => LONGEST_DEADLINE,
@@ -283,6 +284,22 @@ mod tests {
             assert!(error.contains(name), "{name}: {error}");
         }
         assert!(!error.contains('\n'));
+    }
+
+    #[test]
+    fn the_limit_of_the_host_is_overridden_in_either_spelling() {
+        for name in ["AzureFunctionsJobHost__functionTimeout", "azurefunctionsjobhost:FUNCTIONTIMEOUT"] {
+            let config = Config::from_settings(&settings(&[(name, " 00:01:00 ")])).unwrap();
+            assert_eq!(config.invocation_limit, Duration::from_secs(54), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_other_programs_are_told_is_no_fault_of_ours() {
+        let others =
+            [("EVENTS_SERVICE_HOST", "10.0.0.11"), ("WEBSITE_SITE_NAME", "shop"), ("AzureWebJobsDashboard", "x")];
+        Config::from_settings(&settings(&others)).unwrap();
+        check_fault(&[("idempotency_ttl_hours", "12")], "idempotency_ttl_hours is not a setting");
     }
 
     #[test]

@@ -100,7 +100,8 @@ pub async fn relay(ledger: &Ledger, queue: &Queue, attempt: &Attempt, stop: Inst
         relayed.events += events;
         if let Err(error) = result {
             relayed.unfinished.push(bucket);
-            relayed.cause = Some(error);
+            // The first one: what comes last is that there was no time, whatever took it.
+            relayed.cause.get_or_insert(error);
         }
     }
     relayed

@@ -22,8 +22,8 @@ pub struct TimerTick {
     pub past_due: bool,
     /// How often this tick failed before.
     pub retry_count: u32,
-    /// How often it may fail before the host gives it up.
-    pub max_retry_count: u32,
+    /// How often it may fail before the host gives it up; -1 when it never does.
+    pub max_retry_count: i64,
 }
 
 /// Serves one attempt at one tick.

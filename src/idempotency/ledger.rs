@@ -18,7 +18,7 @@ use crate::{
     storage::{self, RowTag, Table, table::Pages},
 };
 use futures::{StreamExt, TryStreamExt};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::ops::Range;
 use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
@@ -99,8 +99,13 @@ pub struct Pending {
     /// See [`SCHEMA`]: of a later version only this is known.
     pub schema: i32,
     /// What to publish.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text_or_null")]
     pub body: String,
+}
+
+/// Asked for a property that a row does not have, the service answers with null; the emulator leaves it out.
+fn text_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 impl Ledger {

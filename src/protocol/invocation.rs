@@ -74,7 +74,7 @@ pub fn timer_tick(body: &[u8]) -> Result<TimerTick, DecodeError> {
     #[serde(rename_all = "PascalCase", default)]
     struct RetryContext {
         retry_count: u32,
-        max_retry_count: u32,
+        max_retry_count: i64,
     }
     let envelope = decode::<Envelope<TimerData, TimerMetadata>>(body)?;
     let retry = envelope.metadata.retry_context.unwrap_or_default();
@@ -185,6 +185,8 @@ mod tests {
     fn a_timer_tick_carries_its_attempt() {
         let body = br#"{"Data":{"timer":{"Schedule":{"AdjustForDST":true},"ScheduleStatus":{"Last":"0001-01-01T00:00:00","Next":"2026-11-21T10:20:00+00:00","LastUpdated":"2026-11-21T10:15:00.1234567+00:00"},"IsPastDue":true}},"Metadata":{"sys":{"MethodName":"scheduled_with_retry"},"RetryContext":{"RetryCount":1,"MaxRetryCount":3,"Exception":{"InnerException":{"StatusCode":500,"Data":{}}},"Instance":null,"State":{}}}}"#;
         assert_eq!(timer_tick(body).unwrap(), TimerTick { past_due: true, retry_count: 1, max_retry_count: 3 });
+        let endless = br#"{"Data":{"timer":{"IsPastDue":false}},"Metadata":{"RetryContext":{"RetryCount":7,"MaxRetryCount":-1}}}"#;
+        assert_eq!(timer_tick(endless).unwrap(), TimerTick { past_due: false, retry_count: 7, max_retry_count: -1 });
     }
 
     #[test]

@@ -71,18 +71,26 @@ fn what_passed_the_gate_is_what_is_deployed() {
 #[test]
 fn the_deployment_has_an_identity_and_no_secret() {
     let (text, deploy) = workflow("deploy.yml");
-    let parameters = json!({ "environmentName": "orders", "location": "x", "githubRepository": "example/orders" });
-    let deployment = Deployment::of(&root().join("infra"), &parameters).unwrap();
+    let deployment = deployed_from("example/orders");
     let variables: BTreeSet<_> = text.split("vars.").skip(1).filter_map(|rest| rest.split(' ').next()).collect();
     let outputs: BTreeSet<_> = deployment.outputs.keys().map(String::as_str).collect();
     assert_eq!(variables, outputs);
     assert!(!text.contains("secrets."));
     let job = &deploy["jobs"]["deploy"];
     assert_eq!(job["permissions"], json!({ "contents": "read", "id-token": "write" }));
-    let trust =
-        deployment.resources.iter().find(|resource| resource.id.contains("federatedIdentityCredentials")).unwrap();
     let environment = job["environment"].as_str().unwrap();
-    assert_eq!(trust.body["properties"]["subject"], format!("repo:example/orders:environment:{environment}"));
+    // The older names of repositories, and those with numbers: see docs/deploy.md.
+    for repository in ["example/orders", "example@12345/orders@67890"] {
+        let deployment = deployed_from(repository);
+        let trust =
+            deployment.resources.iter().find(|resource| resource.id.contains("federatedIdentityCredentials")).unwrap();
+        assert_eq!(trust.body["properties"]["subject"], format!("repo:{repository}:environment:{environment}"));
+    }
+}
+
+fn deployed_from(repository: &str) -> Deployment {
+    let parameters = json!({ "environmentName": "orders", "location": "x", "githubRepository": repository });
+    Deployment::of(&root().join("infra"), &parameters).unwrap()
 }
 
 /// An Azure CLI that writes down what it is asked. It accepts a message, and knows a record, when it has been asked so

@@ -501,6 +501,32 @@ async fn a_relay_ends_when_its_time_is_up_and_says_that_more_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_all_that_went_wrong_a_relay_tells_what_was_first() {
+    let refused = azure::refused(403, "AuthorizationFailure").into();
+    let script = Script::new(std::iter::once(refused).chain((0..63).map(|_| throttled())));
+    let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
+    let queue = Queue::new(&account, "order-events", script.clone());
+    let relayed = relay(&ledger(&script), &queue, &attempt(), Instant::now() + Duration::from_secs(60)).await;
+    assert_eq!(relayed.unfinished.len(), 64);
+    assert!(matches!(relayed.cause, Some(Error::Storage(error)) if !error.is_transient()));
+}
+
+/// As real Azure lists a row that does not have what was asked for.
+#[tokio::test(start_paused = true)]
+async fn a_row_of_a_later_version_does_not_hide_the_others_of_its_page() {
+    let row = |n: i32, schema: i32, body: Option<&str>| {
+        serde_json::json!({
+            "PartitionKey": "bucket~00", "RowKey": format!("outbox~0~{n}"), "odata.etag": "W/\"1\"", "schema": schema, "body": body,
+        })
+    };
+    let page = serde_json::json!({ "value": [row(0, 2, None), row(1, 1, Some("mine"))] });
+    let script = Script::new([azure::entity(&page).into()]);
+    let ledger = ledger(&script);
+    let pending = ledger.pending(0, attempt().now).next().await.unwrap().unwrap();
+    assert_eq!((bodies(&pending), pending[0].schema), (vec!["", "mine"], 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_relay_without_a_table_has_nothing_to_do_and_one_that_cannot_look_fails() {
     for (answer, unfinished) in
         [(azure::refused(404, "TableNotFound"), 0), (azure::refused(403, "AuthorizationFailure"), 64)]
