@@ -104,3 +104,4 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
 }
 
 output name string = app.name
+output planName string = plan.name

@@ -111,6 +111,7 @@ module pipeline 'pipeline.bicep' = if (!empty(githubRepository)) {
     location: location
     tags: tags
     appName: app.outputs.name
+    planName: app.outputs.planName
     storageName: storage.outputs.name
     githubRepository: githubRepository
   }

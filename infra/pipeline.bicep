@@ -8,11 +8,14 @@ param name string
 param location string
 param tags object
 param appName string
+param planName string
 param storageName string
 param githubRepository string
 
 // Website Contributor
 var websiteContributor = 'de139f84-1756-47ae-9be6-808fbbe84772'
+// Reader
+var reader = 'acdd72a7-3385-48ef-bd42-f606fba81ae7'
 // Storage Queue Data Message Sender
 var queueSender = 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a'
 // Storage Table Data Reader
@@ -20,6 +23,10 @@ var tableReader = '76199698-9eea-4c19-bc75-cec21354c6b6'
 
 resource app 'Microsoft.Web/sites@2025-03-01' existing = {
   name: appName
+}
+
+resource plan 'Microsoft.Web/serverfarms@2025-03-01' existing = {
+  name: planName
 }
 
 resource account 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
@@ -59,6 +66,17 @@ resource mayDeploy 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
     principalId: identity.properties.principalId
     principalType: 'ServicePrincipal'
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', websiteContributor)
+  }
+}
+
+// The command line looks what plan the app is on before it deploys, and waits when it may not.
+resource mayLook 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(plan.id, identity.id, reader)
+  scope: plan
+  properties: {
+    principalId: identity.properties.principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', reader)
   }
 }
 

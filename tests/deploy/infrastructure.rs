@@ -24,6 +24,7 @@ const TABLE_CONTRIBUTOR: &str = "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3";
 const TABLE_READER: &str = "76199698-9eea-4c19-bc75-cec21354c6b6";
 const METRICS_PUBLISHER: &str = "3913510d-42f4-4e42-8a64-420c390055eb";
 const WEBSITE_CONTRIBUTOR: &str = "de139f84-1756-47ae-9be6-808fbbe84772";
+const READER: &str = "acdd72a7-3385-48ef-bd42-f606fba81ae7";
 
 const APP: &str = "principal of id-abcdefghijklm";
 const ACCOUNT: &str = "Microsoft.Storage/storageAccounts:stabcdefghijklm";
@@ -162,6 +163,9 @@ fn the_app_is_a_custom_handler_on_flex_consumption() {
     assert_eq!(storage["authentication"]["userAssignedIdentityResourceId"], identity);
     let container = only(&deployment, "Microsoft.Storage/storageAccounts/blobServices/containers").name();
     assert_eq!(storage["value"], format!("https://stabcdefghijklm.blob.core.windows.net/{container}"));
+    for name in ["ftpsState", "linuxFxVersion"] {
+        assert!(app["properties"]["siteConfig"].get(name).is_none(), "{name}");
+    }
     for name in app_settings(&deployment).keys() {
         let is_refused = ["FUNCTIONS_WORKER_RUNTIME", "FUNCTIONS_EXTENSION_VERSION", "ENABLE_ORYX_BUILD"];
         let is_refused =
@@ -208,6 +212,7 @@ fn everybody_may_do_what_they_have_to_and_nothing_else() {
         (user, QUEUE_CONTRIBUTOR, ACCOUNT.to_owned()),
         (user, TABLE_CONTRIBUTOR, ACCOUNT.to_owned()),
         (pipeline, WEBSITE_CONTRIBUTOR, app),
+        (pipeline, READER, "Microsoft.Web/serverfarms:plan-func-abcdefghijklm".to_owned()),
         (pipeline, QUEUE_SENDER, queue("orders")),
         (pipeline, TABLE_READER, table),
     ];

@@ -16,9 +16,9 @@ UPDATE_CRASH_MATRIX=1 cargo test --test e2e crash_matrix
 
 In every row, and whatever the row says: one record and one effect for each order, its event published at least once,
 always under one id and in the same words, every message committed, recognised as a duplicate or kept in quarantine,
-nothing else in the table, and nothing left on `orders` or `orders-poison`. *Deliveries* says how each ended, the last
-one with the message off the queue. Copies of the event come from the deliveries, or from the timer, which publishes
-what they left behind.
+nothing else in the table, and nothing left on `orders` or `orders-poison`. (What is quarantined is no order, and has
+no record.) *Deliveries* says how each ended, the last one with the message off the queue; *all* of them are two here.
+Copies of the event come from the deliveries, or from the timer, which publishes what they left behind.
 
 | step | fault | deliveries | records | event |
 |---|---|---|---|---|

@@ -188,6 +188,7 @@ fn wire(fault: &Fault) -> String {
         Fault::Garbage => "request lost, answered with garbage".to_owned(),
         Fault::DropReply => "carried out, reply lost".to_owned(),
         Fault::HangReply => "carried out, no answer for 5 s".to_owned(),
+        Fault::CutRequest => "connection reset in the middle of the request".to_owned(),
         Fault::CutReply => "carried out, connection reset in the middle of the reply".to_owned(),
         Fault::FalseReply(status, ..) => format!("carried out, but answered {status}"),
         Fault::Status(status, headers, _) => format!("refused with {status}{}", details(headers)),

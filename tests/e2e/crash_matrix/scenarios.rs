@@ -63,6 +63,7 @@ fn commits() -> Vec<Scenario> {
     vec![
         row(Wire(Commit, 1, Fault::DropRequest), [Committed], [1, 0]),
         row(Wire(Commit, 1, Fault::Reset), [Committed], [1, 0]),
+        row(Wire(Commit, 1, Fault::CutRequest), [Committed], [1, 0]),
         row(Wire(Commit, 1, Fault::Hang), [Committed], [1, 0]),
         row(Wire(Commit, 1, Fault::Garbage), [Committed], [1, 0]),
         row(Wire(Commit, 1, Fault::DropReply), [Committed], [1, 0]),
@@ -105,6 +106,7 @@ fn looks() -> Vec<Scenario> {
 fn publications() -> Vec<Scenario> {
     vec![
         row(Wire(Put, 1, Fault::DropRequest), [Committed], [1, 0]),
+        row(Wire(Put, 1, Fault::CutRequest), [Committed], [1, 0]),
         row(Wire(Put, 1, Fault::Hang), [Committed], [1, 0]),
         row(Wire(Put, 1, Fault::DropReply), [Committed], [2, 0]),
         row(Wire(Put, 1, Fault::HangReply), [Committed], [2, 0]),
