@@ -155,7 +155,10 @@ async fn without_a_client_id_it_is_the_system_assigned_identity() {
 
 #[tokio::test]
 async fn an_identity_endpoint_that_is_busy_or_broken_is_asked_again_within_the_invocation() {
-    let number = Answer::new(200, r#"{"access_token":"s3cret","expires_on":4102444800,"token_type":"Bearer"}"#);
+    let number = Answer::new(
+        200,
+        r#"{"access_token":"s3cret","expires_on":4102444800,"resource":"https://storage.azure.com","token_type":"Bearer"}"#,
+    );
     let failures = [Answer::new(429, ""), Answer::new(500, "{}"), number, Answer::new(410, "<html>")];
     let platform = platform(&[&failures[..], &[token()]].concat()).await;
     let app = App::in_azure(&platform, &[]).await;
