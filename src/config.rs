@@ -388,12 +388,35 @@ mod tests {
         ] {
             assert!(readme.contains(&format!("| `{name}` | {default} |")), "{name}");
         }
-        let chapter = readme.split_once("\n## Settings\n").unwrap().1.split("\n## ").next().unwrap();
         let members = MEMBERS.map(|member| format!("{CONNECTION}__{member}"));
         let variables = names_in(include_str!("storage/identity.rs")).map(str::to_owned);
-        for name in members.into_iter().chain(variables) {
-            assert!(chapter.contains(&format!("`{name}`")), "{name}");
+        let rows = first_cells(readme.split_once("\n## Settings\n").unwrap().1.split("\n## ").next().unwrap());
+        for name in members.into_iter().chain(variables).chain(read_here()) {
+            assert!(rows.contains(&format!("`{name}`")), "{name}: {rows}");
         }
+    }
+
+    #[test]
+    fn the_table_of_this_module_names_every_setting_that_is_read_here() {
+        let documentation: Vec<_> =
+            include_str!("config.rs").lines().filter_map(|line| line.strip_prefix("//! ")).collect();
+        let rows = first_cells(&documentation.join("\n"));
+        assert!(read_here().any(|name| name == "AzureFunctionsJobHost__functionTimeout"));
+        for name in read_here() {
+            assert!(rows.contains(&format!("`{name}`")), "{name}: {rows}");
+        }
+    }
+
+    /// What is in the first column of the tables in a text.
+    fn first_cells(text: &str) -> String {
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| "));
+        rows.filter_map(|row| row.split(" |").next()).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The settings that are read in this file, its tests aside.
+    fn read_here() -> impl Iterator<Item = String> {
+        let (source, _) = include_str!("config.rs").split_once("#[cfg(test)]").unwrap();
+        names_in(source).filter(|name| *name != OWN_PREFIX).map(|name| name.replace(':', "__"))
     }
 
     #[test]
@@ -408,8 +431,15 @@ mod tests {
 
     /// The texts in a source that look like the name of an environment variable.
     fn names_in(source: &'static str) -> impl Iterator<Item = &'static str> {
-        let texts = source.split('"').skip(1).step_by(2);
-        texts.filter(|text| text.contains('_') && text.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let texts = code.flat_map(|line| line.split('"').skip(1).step_by(2));
+        texts.filter(|text| {
+            let is_plain = text.contains('_')
+                && text.contains(|c: char| c.is_ascii_uppercase())
+                && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+            let is_of_the_host = text.starts_with("AzureFunctionsJobHost");
+            is_plain || is_of_the_host
+        })
     }
 
     #[test]
