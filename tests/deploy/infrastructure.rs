@@ -12,25 +12,13 @@ use handler::{
 use serde_json::{Value, json};
 
 use crate::{
-    bicep::{Deployment, Resource, Sources},
+    bicep::{Deployment, Resource},
     resource_types::ResourceTypes,
     root,
 };
 
-const BLOB_OWNER: &str = "b7e6dc6d-f1e8-4753-8033-0f276bb0955b";
-const QUEUE_CONTRIBUTOR: &str = "974c5e8b-45b9-4653-ba55-5f855dd0fb88";
-const QUEUE_SENDER: &str = "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a";
-const TABLE_CONTRIBUTOR: &str = "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3";
-const TABLE_READER: &str = "76199698-9eea-4c19-bc75-cec21354c6b6";
-const METRICS_PUBLISHER: &str = "3913510d-42f4-4e42-8a64-420c390055eb";
-const WEBSITE_CONTRIBUTOR: &str = "de139f84-1756-47ae-9be6-808fbbe84772";
-const READER: &str = "acdd72a7-3385-48ef-bd42-f606fba81ae7";
-
-const APP: &str = "principal of id-abcdefghijklm";
-const ACCOUNT: &str = "Microsoft.Storage/storageAccounts:stabcdefghijklm";
-
 /// With everything that can be switched on.
-fn deployment() -> Deployment {
+pub(crate) fn deployment() -> Deployment {
     deploy(&json!({
         "environmentName": "orders",
         "location": "westeurope",
@@ -39,23 +27,23 @@ fn deployment() -> Deployment {
     }))
 }
 
-fn deploy(parameters: &Value) -> Deployment {
+pub(crate) fn deploy(parameters: &Value) -> Deployment {
     Deployment::of(&root().join("infra"), parameters).unwrap()
 }
 
-fn of_kind<'a>(deployment: &'a Deployment, kind: &str) -> Vec<&'a Resource> {
+pub(crate) fn of_kind<'a>(deployment: &'a Deployment, kind: &str) -> Vec<&'a Resource> {
     let found: Vec<_> = deployment.resources.iter().filter(|resource| resource.short_kind() == kind).collect();
     assert!(!found.is_empty(), "{kind}");
     found
 }
 
-fn only<'a>(deployment: &'a Deployment, kind: &str) -> &'a Resource {
+pub(crate) fn only<'a>(deployment: &'a Deployment, kind: &str) -> &'a Resource {
     let found = of_kind(deployment, kind);
     assert_eq!(found.len(), 1, "{kind}");
     found[0]
 }
 
-fn names(resources: &[&Resource]) -> BTreeSet<String> {
+pub(crate) fn names(resources: &[&Resource]) -> BTreeSet<String> {
     resources.iter().map(|resource| resource.name().to_owned()).collect()
 }
 
@@ -79,7 +67,32 @@ fn everything_said_about_a_resource_is_known_to_azure() {
     for deployment in [deployment(), deploy(&json!({ "environmentName": "orders", "location": "westeurope" }))] {
         let faults: Vec<_> = deployment.resources.iter().flat_map(|resource| types.faults(resource)).collect();
         assert!(faults.is_empty(), "{faults:#?}");
+        for reference in &deployment.references {
+            assert!(types.describes(&reference.kind), "{}: {} is not described", reference.place, reference.kind);
+        }
     }
+}
+
+/// The subscription is what the files are deployed to, and nothing but the group is for it.
+#[test]
+fn each_module_is_deployed_into_the_group_and_after_what_it_needs() {
+    let deployment = deployment();
+    let group = &only(&deployment, "Microsoft.Resources/resourceGroups").id;
+    let modules: BTreeMap<_, Vec<_>> = deployment
+        .modules
+        .iter()
+        .inspect(|module| assert_eq!(module.scope["id"], **group, "{}", module.name))
+        .map(|module| (module.name.as_str(), module.waits_for.iter().map(String::as_str).collect()))
+        .collect();
+    let expected = [
+        ("access", vec!["identity", "monitoring", "storage"]),
+        ("app", vec!["access", "identity", "monitoring", "storage"]),
+        ("identity", vec![]),
+        ("monitoring", vec![]),
+        ("pipeline", vec!["app", "storage"]),
+        ("storage", vec![]),
+    ];
+    assert_eq!(modules, BTreeMap::from(expected));
 }
 
 #[test]
@@ -156,6 +169,9 @@ fn the_app_is_a_custom_handler_on_flex_consumption() {
     let config = &app["properties"]["functionAppConfig"];
     assert_eq!(config["runtime"], json!({ "name": "custom", "version": "1.0" }));
     assert_eq!(only(&deployment, "Microsoft.Web/serverfarms").body["sku"]["name"], "FC1");
+    for refused in ["ftpsState", "linuxFxVersion"] {
+        assert!(app["properties"]["siteConfig"].get(refused).is_none(), "{refused}");
+    }
     assert_eq!(app["identity"]["type"], "UserAssigned");
     let identity = "Microsoft.ManagedIdentity/userAssignedIdentities:id-abcdefghijklm";
     assert!(app["identity"]["userAssignedIdentities"].get(identity).is_some());
@@ -163,9 +179,6 @@ fn the_app_is_a_custom_handler_on_flex_consumption() {
     assert_eq!(storage["authentication"]["userAssignedIdentityResourceId"], identity);
     let container = only(&deployment, "Microsoft.Storage/storageAccounts/blobServices/containers").name();
     assert_eq!(storage["value"], format!("https://stabcdefghijklm.blob.core.windows.net/{container}"));
-    for name in ["ftpsState", "linuxFxVersion"] {
-        assert!(app["properties"]["siteConfig"].get(name).is_none(), "{name}");
-    }
     for name in app_settings(&deployment).keys() {
         let is_refused = ["FUNCTIONS_WORKER_RUNTIME", "FUNCTIONS_EXTENSION_VERSION", "ENABLE_ORYX_BUILD"];
         let is_refused =
@@ -173,85 +186,6 @@ fn the_app_is_a_custom_handler_on_flex_consumption() {
         assert!(!is_refused, "{name}");
         assert!(!name.contains(':'), "{name}: Linux has no such names");
     }
-}
-
-/// Principal, role and scope of every assignment.
-fn rights(deployment: &Deployment) -> BTreeSet<(String, String, String)> {
-    let assignments = of_kind(deployment, "Microsoft.Authorization/roleAssignments");
-    let right = |resource: &&Resource| {
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let properties = &resource.body["properties"];
-        let role = text(&properties["roleDefinitionId"]);
-        let role = role.strip_prefix("Microsoft.Authorization/roleDefinitions:").unwrap().to_owned();
-        (text(&properties["principalId"]), role, text(&resource.body["scope"]["id"]))
-    };
-    let rights: BTreeSet<_> = assignments.iter().map(right).collect();
-    assert_eq!(rights.len(), assignments.len(), "a right is given twice");
-    assert_eq!(names(&assignments).len(), assignments.len(), "two assignments have the same name");
-    rights
-}
-
-fn queue(name: &str) -> String {
-    format!("Microsoft.Storage/storageAccounts/queueServices/queues:stabcdefghijklm/default/{name}")
-}
-
-#[test]
-fn everybody_may_do_what_they_have_to_and_nothing_else() {
-    let insights = "Microsoft.Insights/components:appi-abcdefghijklm".to_owned();
-    let table = "Microsoft.Storage/storageAccounts/tableServices/tables:stabcdefghijklm/default/idempotency".to_owned();
-    let (user, pipeline) = ("the-deployer", "principal of id-deploy-abcdefghijklm");
-    let app = "Microsoft.Web/sites:func-abcdefghijklm".to_owned();
-    let expected = [
-        (APP, BLOB_OWNER, ACCOUNT.to_owned()),
-        (APP, QUEUE_CONTRIBUTOR, queue("orders")),
-        (APP, QUEUE_SENDER, queue("orders-poison")),
-        (APP, QUEUE_SENDER, queue("orders-quarantine")),
-        (APP, QUEUE_SENDER, queue("order-events")),
-        (APP, TABLE_CONTRIBUTOR, ACCOUNT.to_owned()),
-        (APP, METRICS_PUBLISHER, insights),
-        (user, QUEUE_CONTRIBUTOR, ACCOUNT.to_owned()),
-        (user, TABLE_CONTRIBUTOR, ACCOUNT.to_owned()),
-        (pipeline, WEBSITE_CONTRIBUTOR, app),
-        (pipeline, READER, "Microsoft.Web/serverfarms:plan-func-abcdefghijklm".to_owned()),
-        (pipeline, QUEUE_SENDER, queue("orders")),
-        (pipeline, TABLE_READER, table),
-    ];
-    let expected: BTreeSet<_> =
-        expected.into_iter().map(|(principal, role, scope)| (principal.to_owned(), role.to_owned(), scope)).collect();
-    assert_eq!(rights(&deployment()), expected);
-}
-
-#[test]
-fn what_is_not_asked_for_is_not_deployed() {
-    let parameters = json!({ "environmentName": "orders", "location": "westeurope", "userPrincipalId": "" });
-    let deployment = deploy(&parameters);
-    assert!(rights(&deployment).iter().all(|(principal, ..)| principal == APP));
-    let kinds: BTreeSet<_> = deployment.resources.iter().map(Resource::short_kind).collect();
-    assert!(!kinds.contains("Microsoft.Insights/actionGroups"));
-    assert_eq!(of_kind(&deployment, "Microsoft.ManagedIdentity/userAssignedIdentities").len(), 1);
-    assert_eq!(deployment.outputs["AZURE_CLIENT_ID"], "");
-    for rule in of_kind(&deployment, "Microsoft.Insights/scheduledQueryRules") {
-        assert_eq!(rule.body["properties"]["actions"]["actionGroups"], json!([]));
-    }
-}
-
-/// The alerts read the log, so they are worth as much as the lines that they look for.
-#[test]
-fn the_alerts_look_for_lines_that_are_written() {
-    let deployment = deployment();
-    let queries: Vec<_> = of_kind(&deployment, "Microsoft.Insights/scheduledQueryRules")
-        .into_iter()
-        .map(|rule| rule.body["properties"]["criteria"]["allOf"][0]["query"].as_str().unwrap().to_owned())
-        .collect();
-    let [poison, quarantine] = queries.as_slice() else { panic!("{queries:?}") };
-    // The host's words: Message has reached MaxDequeueCount of 5. Moving message to queue 'orders-poison'.
-    assert_eq!(poison, "traces | where message contains \"Moving message to queue 'orders-poison'\"");
-    let (app, logging) = (include_str!("../../src/app.rs"), include_str!("../../src/logging.rs"));
-    assert!(quarantine.contains("message startswith \"WARN\"") && logging.contains(r#"format!("{level} {line}")"#));
-    assert!(quarantine.contains("\" reason=\"") && app.contains(r#"warn!("{} reason={}""#));
-    assert!(quarantine.contains("\"function=queue_with_idempotency\"") && logging.contains(" function={function} "));
-    let cap = &only(&deployment, "Microsoft.OperationalInsights/workspaces").body["properties"]["workspaceCapping"];
-    assert!(cap["dailyQuotaGb"].as_u64().is_some_and(|cap| cap > 0));
 }
 
 /// azd fills the parameters from its environment, and finds the app by a tag.
@@ -281,50 +215,4 @@ fn azd_finds_what_it_needs() {
         parameters.insert(name.clone(), "x".into());
     }
     deploy(&Value::Object(parameters));
-}
-
-#[test]
-fn a_mistake_is_an_error_and_its_place_is_named() {
-    let check = |text: &str, expected: &str| {
-        let good = "param name string\noutput name string = name\n";
-        let sources = Sources::of(&[("main.bicep", text), ("good.bicep", good)]);
-        let error = sources.and_then(|sources| Deployment::of_sources(&sources, &json!({}))).err().unwrap();
-        assert!(error.contains(expected) && error.contains("main.bicep:"), "{text}: {error}");
-    };
-    check("param x string = {\n", "this is not Bicep");
-    check("output x string = nowhere\n", "this name is not declared");
-    check("output x string = frob('a')\n", "frob() is not known");
-    check("module m 'good.bicep' = {\n  params: {}\n}\n", "the parameter name of good.bicep is not given");
-    check("module m 'good.bicep' = {\n  params: { name: 'a', b: 'c' }\n}\n", "good.bicep has no parameter b");
-    check("module m 'good.bicep' = {\n  parms: { name: 'a' }\n}\n", "a module has no parms");
-    check(
-        "module m 'good.bicep' = {\n  params: { name: 'a' }\n}\noutput x string = m.outputs.nam\n",
-        "there is no nam",
-    );
-    check("resource r 'A/b@1' existing = {\n  name: 'x'\n}\n", "nothing deploys A/b:x");
-    check("var v = { a: 1, a: 2 }\noutput x object = v\n", "it is there twice");
-}
-
-#[test]
-fn a_property_that_azure_does_not_know_is_a_fault() {
-    let check = |body: &str, expected: &str| {
-        let text = format!("resource r 'Microsoft.Storage/storageAccounts@2025-06-01' = {{\n  name: 'x'\n{body}}}\n");
-        let sources = Sources::of(&[("main.bicep", &text)]).unwrap();
-        let deployment = Deployment::of_sources(&sources, &json!({})).unwrap();
-        let faults = ResourceTypes::load().faults(&deployment.resources[0]).join("; ");
-        assert!(faults.contains(expected), "{body}: {faults}");
-    };
-    let good = "  location: 'x'\n  kind: 'StorageV2'\n  sku: { name: 'Standard_LRS' }\n";
-    check("  kind: 'StorageV2'\n  sku: { name: 'Standard_LRS' }\n", "/location is missing");
-    check(&format!("{good}  color: 'red'\n"), "/color is not known");
-    check(&good.replace("Standard_LRS", "Standard_XRS"), "/sku/name is \"Standard_XRS\", not one of");
-    check(
-        &format!("{good}  properties: {{ allowSharedKeyAcess: false }}\n"),
-        "/properties/allowSharedKeyAcess is not known",
-    );
-    check(&format!("{good}  properties: {{ allowSharedKeyAccess: 'no' }}\n"), "is \"no\", not bool");
-    check(
-        &format!("{good}  properties: {{ networkAcls: {{ ipRules: [{{ valu: '1' }}] }} }}\n"),
-        "ipRules/0/valu is not known",
-    );
 }

@@ -8,12 +8,16 @@ use tree_sitter::Node;
 use super::{
     Result,
     evaluate::{Locals, Unit, is_true},
+    modules::Module,
     source::{Sources, assigned, children, named},
 };
 
 /// What would be deployed.
 pub(crate) struct Deployment {
     pub(crate) resources: Vec<Resource>,
+    /// The resources that are only referred to.
+    pub(crate) references: Vec<Resource>,
+    pub(crate) modules: Vec<Module>,
     pub(crate) outputs: Map<String, Value>,
 }
 
@@ -43,15 +47,17 @@ impl Deployment {
         unit.check_parameters()?;
         let mut resources = Vec::new();
         unit.deploy(&mut resources)?;
-        let existing = resources.iter().filter(|resource| resource.is_existing);
-        for resource in existing {
-            if !resources.iter().any(|other| other.id == resource.id && !other.is_existing) {
-                return Err(format!("{}: nothing deploys {}", resource.place, resource.id));
+        let (references, resources): (Vec<_>, Vec<_>) =
+            resources.into_iter().partition(|resource: &Resource| resource.is_existing);
+        for reference in &references {
+            if !resources.iter().any(|other| other.id == reference.id) {
+                return Err(format!("{}: nothing deploys {}", reference.place, reference.id));
             }
         }
+        let modules = unit.source.declarations("module_declaration").into_iter().map(|module| unit.module(module));
+        let modules = modules.filter_map(Result::transpose).collect::<Result<_>>()?;
         let outputs = unit.all_outputs()?;
-        resources.retain(|resource| !resource.is_existing);
-        Ok(Self { resources, outputs })
+        Ok(Self { resources, references, modules, outputs })
     }
 }
 
@@ -107,7 +113,7 @@ impl Unit<'_> {
     }
 
     /// The body behind a condition, when it holds.
-    fn if_true<'tree>(&self, node: Node<'tree>) -> Result<Option<Node<'tree>>> {
+    pub(super) fn if_true<'tree>(&self, node: Node<'tree>) -> Result<Option<Node<'tree>>> {
         let parts = named(node);
         let [condition, body] = parts.as_slice() else { return Err(self.source.error(node, "no condition")) };
         Ok(is_true(&self.evaluate(*condition, &Locals::new())?).then_some(*body))
@@ -136,17 +142,7 @@ impl Unit<'_> {
         Ok(value)
     }
 
-    /// What an expression sees of a module; nothing when its condition does not hold.
-    pub(super) fn outputs(&self, declaration: Node<'_>) -> Result<Value> {
-        let mut value = Value::Null;
-        self.in_module(declaration, |unit| {
-            value = json!({ "outputs": unit.all_outputs()? });
-            Ok(())
-        })?;
-        Ok(value)
-    }
-
-    fn all_outputs(&self) -> Result<Map<String, Value>> {
+    pub(super) fn all_outputs(&self) -> Result<Map<String, Value>> {
         let output = |node: Node<'_>| {
             let value = assigned(node).ok_or_else(|| self.source.error(node, "it has no value"))?;
             Ok((self.source.declared_name(node).to_owned(), self.evaluate(value, &Locals::new())?))
@@ -154,30 +150,7 @@ impl Unit<'_> {
         self.source.declarations("output_declaration").into_iter().map(output).collect()
     }
 
-    /// Does something in a module, unless its condition does not hold.
-    fn in_module(&self, declaration: Node<'_>, act: impl FnOnce(&Unit<'_>) -> Result<()>) -> Result<()> {
-        let parts = named(declaration);
-        let file =
-            parts.iter().find(|part| part.kind() == "string").map(|file| self.source.text(*file).trim_matches('\''));
-        let mut body = assigned(declaration).ok_or_else(|| self.source.error(declaration, "it has no body"))?;
-        if body.kind() == "if_statement" {
-            let Some(inner) = self.if_true(body)? else { return Ok(()) };
-            body = inner;
-        }
-        let body = self.evaluate(body, &Locals::new())?;
-        if let Some(unknown) =
-            body.as_object().into_iter().flat_map(Map::keys).find(|name| !MODULE.contains(&name.as_str()))
-        {
-            return Err(self.source.error(declaration, format_args!("a module has no {unknown}")));
-        }
-        let parameters = body.get("params").and_then(Value::as_object).cloned().unwrap_or_default();
-        let source = self.sources.get(file.unwrap_or_default())?;
-        let unit = Unit { sources: self.sources, source, parameters: &parameters };
-        unit.check_parameters().map_err(|error| self.source.error(declaration, error))?;
-        act(&unit)
-    }
-
-    fn check_parameters(&self) -> Result<()> {
+    pub(super) fn check_parameters(&self) -> Result<()> {
         let declared = self.source.declarations("parameter_declaration");
         let name = |node: &Node<'_>| self.source.declared_name(*node).to_owned();
         let is_given = |node: &&Node<'_>| self.parameters.contains_key(&name(node)) || assigned(**node).is_some();
@@ -188,8 +161,6 @@ impl Unit<'_> {
         unknown.map_or(Ok(()), |unknown| Err(format!("{} has no parameter {unknown}", self.source.name)))
     }
 }
-
-const MODULE: [&str; 4] = ["dependsOn", "name", "params", "scope"];
 
 /// The declarations inside the body of another one.
 fn nested(body: Node<'_>) -> Vec<Node<'_>> {

@@ -8,6 +8,7 @@
 mod deployment;
 mod evaluate;
 mod functions;
+mod modules;
 mod source;
 
 pub(crate) use deployment::{Deployment, Resource};

@@ -20,6 +20,11 @@ impl ResourceTypes {
         Self { resources: types["resources"].take(), models: types["models"].take() }
     }
 
+    /// Says whether a type is described in the version that is named with it.
+    pub(crate) fn describes(&self, kind: &str) -> bool {
+        self.resources[kind].is_string()
+    }
+
     /// Everything in a resource that Azure would not know.
     pub(crate) fn faults(&self, resource: &Resource) -> Vec<String> {
         let Some(model) = self.resources[&resource.kind].as_str() else {
