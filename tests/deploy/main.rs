@@ -15,6 +15,7 @@ mod funcignore;
 mod infrastructure;
 mod pipelines;
 mod rights;
+mod scripts;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod package;
 mod resource_types;

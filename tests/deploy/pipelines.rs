@@ -1,15 +1,8 @@
-//! The workflows, held against what they use, and the smoke test, run against an Azure CLI that is made up.
+//! The workflows, held against what they use.
 
-use std::{
-    collections::BTreeSet,
-    env, fs,
-    os::unix::fs::PermissionsExt,
-    process::{Command, Output},
-};
+use std::{collections::BTreeSet, fs};
 
-use handler::{idempotency::Key, order};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::{bicep::Deployment, root};
 
@@ -91,70 +84,4 @@ fn the_deployment_has_an_identity_and_no_secret() {
 fn deployed_from(repository: &str) -> Deployment {
     let parameters = json!({ "environmentName": "orders", "location": "x", "githubRepository": repository });
     Deployment::of(&root().join("infra"), &parameters).unwrap()
-}
-
-/// An Azure CLI that writes down what it is asked. It accepts a message, and knows a record, when it has been asked so
-/// often.
-const CLI: &str = r#"#!/bin/sh
-printf '%s\n' "$*" >> "$CALLS"
-case "$*" in
-*"message put"*) verb='message put' needed=$ACCEPTED_AT answer= ;;
-*"entity show"*) verb='entity show' needed=$KNOWN_AT answer='{"status":"accepted"}' ;;
-*) exit 2 ;;
-esac
-if [ "$(grep -c "$verb" "$CALLS")" -lt "$needed" ]; then
-    echo "ERROR: not this $verb" >&2
-    exit 3
-fi
-echo "$answer"
-"#;
-
-/// Runs the smoke test; returns what came of it and what it asked for.
-fn smoke_test(accepted_at: u32, known_at: u32) -> (Output, Vec<String>) {
-    let folder = TempDir::new().unwrap();
-    let (cli, calls) = (folder.path().join("az"), folder.path().join("calls"));
-    fs::write(&cli, CLI).unwrap();
-    fs::set_permissions(&cli, fs::Permissions::from_mode(0o755)).unwrap();
-    let path =
-        env::join_paths([folder.path().to_owned()].into_iter().chain(env::split_paths(&env::var_os("PATH").unwrap())));
-    let output = Command::new(root().join("infra/smoke-test.sh"))
-        .arg("stshop")
-        .env("PATH", path.unwrap())
-        .env("CALLS", &calls)
-        .envs([("ACCEPTED_AT", accepted_at.to_string()), ("KNOWN_AT", known_at.to_string())])
-        .envs([("SMOKE_TEST_ATTEMPTS", "4"), ("SMOKE_TEST_PAUSE", "0")])
-        .output()
-        .unwrap();
-    let calls = fs::read_to_string(calls).unwrap().lines().map(str::to_owned).collect();
-    (output, calls)
-}
-
-#[test]
-fn the_smoke_test_waits_for_the_record_of_its_own_order() {
-    let (output, calls) = smoke_test(2, 3);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stdout).ends_with("Committed: {\"status\":\"accepted\"}\n"));
-    let [put, again, looks @ ..] = calls.as_slice() else { panic!("{calls:?}") };
-    assert_eq!((put, looks.len()), (again, 3), "{calls:?}");
-    assert!(calls.iter().all(|call| call.contains(" --account-name stshop --auth-mode login ")), "{calls:?}");
-    assert!(put.contains("--queue-name orders "), "{put}");
-    let message = put.split_once("--content ").unwrap().1.split(' ').next().unwrap();
-    let message: Value = serde_json::from_str(message).unwrap();
-    let key = Key::new(order::SCOPE, message["id"].as_str().unwrap());
-    for look in looks {
-        let place = format!("--partition-key {} --row-key {} ", key.partition_key(), key.record_row_key());
-        assert!(look.contains("--table-name idempotency ") && look.contains(&place), "{look}: not {place}");
-    }
-}
-
-#[test]
-fn the_smoke_test_fails_with_the_last_answer_when_it_has_waited_long_enough() {
-    for (accepted_at, known_at, calls, answer) in
-        [(1, 99, 5, "ERROR: not this entity show"), (99, 1, 4, "ERROR: not this message put")]
-    {
-        let (output, made) = smoke_test(accepted_at, known_at);
-        assert_eq!((output.status.code(), made.len()), (Some(1), calls));
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(errors.contains("Given up after 4 attempts") && errors.contains(answer), "{errors}");
-    }
 }

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Puts what is on `orders-poison` back on `orders`: infra/put-back.sh <storage account> [<at most so many messages>]
+#
+# Needs Node.js and the Azure CLI, logged in as somebody with the role Storage Queue Data Contributor. A message is put
+# before it is deleted: when this is cut off in between, it is on both queues, and the app answers the second as a
+# duplicate. It is never on neither.
+set -euo pipefail
+
+account=${1:?"usage: $0 <storage account> [<at most so many messages>]"}
+limit=${2:-1000}
+[[ $limit =~ ^[1-9][0-9]*$ ]] || { echo "not a number of messages: $limit" >&2; exit 2; }
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+# Nobody else gets a message that was taken for so many seconds; time enough to put and to delete it.
+hidden=300
+
+message() { az storage message "$@" --account-name "$account" --auth-mode login --only-show-errors; }
+
+# A member of the message that was taken, and a dot, without which the shell would drop line ends; nothing when there
+# is no message.
+member() {
+    node -e 'const [message] = JSON.parse(require("fs").readFileSync(0, "utf8"));
+        if (message) process.stdout.write(`${message[process.argv[1]] ?? ""}.`);' "$1" <<<"$taken"
+}
+
+for ((count = 0; count < limit; count++)); do
+    taken=$(message get --queue-name orders-poison --num-messages 1 --visibility-timeout "$hidden" --output json)
+    id=$(member id) receipt=$(member popReceipt) content=$(member content)
+    if [[ -z $id ]]; then
+        echo "Put back: $count. Nothing more can be taken from orders-poison."
+        exit
+    fi
+    id=${id%.} receipt=${receipt%.} content=${content%.}
+    if [[ $content == @* ]]; then
+        # To the command line an argument that begins like this is the name of a file.
+        printf %s "$content" >"$folder/content"
+        content=@$folder/content
+    fi
+    if ! message put --queue-name orders --content="$content" --output none; then
+        echo "put back: $count. $id was not, and can be taken from orders-poison again in $hidden s" >&2
+        exit 1
+    fi
+    if ! message delete --queue-name orders-poison --id="$id" --pop-receipt="$receipt" --output none; then
+        echo "put back: $((count + 1)). $id is on orders-poison as well" >&2
+        exit 1
+    fi
+done
+echo "Put back: $count. There may be more on orders-poison."
