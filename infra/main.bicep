@@ -36,7 +36,7 @@ param dailyLogCapGB int = 1
 @description('Who gets a mail when a message is poisoned or quarantined. Empty for nobody; the portal shows it.')
 param alertEmail string = ''
 
-@description('The repository whose workflow deploys, as GitHub names it in its tokens: owner@id/name@id, or owner/name for one from before July 2026. Empty when none does.')
+@description('Whose workflow deploys, as GitHub tells Azure: owner@id/name@id, or owner/name. Empty when none does.')
 param githubRepository string = ''
 
 var token = toLower(uniqueString(subscription().id, environmentName, location))

@@ -1,5 +1,5 @@
-// Whom the workflow deploys as: GitHub vouches for it, there is no secret. It may put a package on the app, and what
-// the smoke test needs: send an order, and read its record.
+// Whom the workflow deploys as: GitHub vouches for it, there is no secret. It may manage the app, which is what
+// deploying takes, and do what the smoke test does: send an order, and read its record.
 // https://learn.microsoft.com/entra/workload-id/workload-identity-federation
 
 import { ordersQueue, table } from 'names.bicep'

@@ -42,7 +42,9 @@ fn every_action_is_pinned_to_a_commit() {
 fn what_passed_the_gate_is_what_is_deployed() {
     let (_, ci) = workflow("ci.yml");
     let gate = &ci["jobs"]["gate"];
-    assert!(runs(gate).contains(&".ci/run"));
+    let checks = runs(gate);
+    let place = |part: &str| checks.iter().position(|command| command.contains(part)).unwrap();
+    assert!(place("az bicep build --file infra/main.bicep") < place(".ci/run"), "the compiler is not part of .ci/run");
     assert_eq!(step(gate, "actions/upload-artifact")["with"]["path"], "dist/handler.zip");
     let (_, deploy) = workflow("deploy.yml");
     assert_eq!(deploy["jobs"]["gate"]["uses"], "./.github/workflows/ci.yml");
@@ -55,33 +57,60 @@ fn what_passed_the_gate_is_what_is_deployed() {
     assert!(!commands.iter().any(|command| command.contains("cargo")), "it builds nothing");
     let place = |part: &str| commands.iter().position(|command| command.contains(part)).unwrap();
     assert!(place("sha256sum --check") < place("config-zip"));
+    // What GitHub vouches with is valid for five minutes, so the smoke test has to have its token before.
+    assert!(place("get-access-token --scope https://storage.azure.com/.default") < place("config-zip"));
     assert!(place("config-zip") < place("infra/smoke-test.sh"));
+    let slow = steps(job).iter().find(|step| step["name"] == "Deploy").unwrap();
+    assert!(slow["timeout-minutes"].as_u64() < job["timeout-minutes"].as_u64());
+    assert!(slow["timeout-minutes"].is_u64());
     assert!(commands[place("config-zip")].contains("--src dist/handler.zip"));
     let gate = fs::read_to_string(root().join(".ci/run")).unwrap();
     assert!(gate.contains("cargo package-app") && gate.contains("--test deploy -- --ignored"));
 }
 
+/// The deployment for this repository, as GitHub names it in its tokens.
+fn deployed_from(repository: &str) -> Deployment {
+    let parameters = json!({ "environmentName": "orders", "location": "x", "githubRepository": repository });
+    Deployment::of(&root().join("infra"), &parameters).unwrap()
+}
+
 #[test]
 fn the_deployment_has_an_identity_and_no_secret() {
     let (text, deploy) = workflow("deploy.yml");
-    let deployment = deployed_from("example/orders");
     let variables: BTreeSet<_> = text.split("vars.").skip(1).filter_map(|rest| rest.split(' ').next()).collect();
+    let deployment = deployed_from("example/orders");
     let outputs: BTreeSet<_> = deployment.outputs.keys().map(String::as_str).collect();
     assert_eq!(variables, outputs);
     assert!(!text.contains("secrets."));
-    let job = &deploy["jobs"]["deploy"];
-    assert_eq!(job["permissions"], json!({ "contents": "read", "id-token": "write" }));
-    let environment = job["environment"].as_str().unwrap();
-    // The older names of repositories, and those with numbers: see docs/deploy.md.
-    for repository in ["example/orders", "example@12345/orders@67890"] {
-        let deployment = deployed_from(repository);
-        let trust =
-            deployment.resources.iter().find(|resource| resource.id.contains("federatedIdentityCredentials")).unwrap();
+    let permissions = &deploy["jobs"]["deploy"]["permissions"];
+    assert_eq!(*permissions, json!({ "contents": "read", "id-token": "write" }));
+}
+
+/// Repositories have had their numbers in the subject since July 2026, older ones have not.
+#[test]
+fn the_identity_trusts_what_github_says_of_the_job() {
+    let (_, deploy) = workflow("deploy.yml");
+    let environment = deploy["jobs"]["deploy"]["environment"].as_str().unwrap();
+    for repository in ["example/orders", "example@583231/orders@1296269"] {
+        let resources = deployed_from(repository).resources;
+        let trust = resources.iter().find(|resource| resource.id.contains("federatedIdentityCredentials")).unwrap();
         assert_eq!(trust.body["properties"]["subject"], format!("repo:{repository}:environment:{environment}"));
     }
 }
 
-fn deployed_from(repository: &str) -> Deployment {
-    let parameters = json!({ "environmentName": "orders", "location": "x", "githubRepository": repository });
-    Deployment::of(&root().join("infra"), &parameters).unwrap()
+#[test]
+fn the_documentation_asks_github_for_the_subject_and_protects_the_environment() {
+    let text = fs::read_to_string(root().join("docs/deploy.md")).unwrap();
+    let chapter = text.split_once("\n## C. With GitHub Actions\n").unwrap().1.split("\n## ").next().unwrap();
+    let (_, deploy) = workflow("deploy.yml");
+    let environment = deploy["jobs"]["deploy"]["environment"].as_str().unwrap();
+    assert!(chapter.contains("/actions/oidc/customization/sub") && chapter.contains(".sub_claim_prefix"));
+    assert!(chapter.contains(&format!("environments/{environment}")), "{environment}");
+    for tag in deploy["on"]["push"]["tags"].as_array().unwrap() {
+        assert!(chapter.contains(&format!("-f 'name={}' -f type=tag", tag.as_str().unwrap())), "{tag}");
+    }
+    let outputs = deployed_from("example/orders").outputs;
+    assert!(outputs.keys().all(|name| chapter.contains(name.as_str())));
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains("AADSTS700213"));
 }
