@@ -67,6 +67,19 @@ fn core_tools_would_leave_the_package() {
     assert_eq!(left, package());
 }
 
+/// There is no way to say where a name ends; `docs/deploy.md` says so.
+#[test]
+fn core_tools_would_also_leave_what_begins_like_a_file_of_the_package() {
+    let ignore = CoreToolsIgnore::new(&funcignore());
+    let documentation = fs::read_to_string(root().join("docs/deploy.md")).unwrap();
+    for file in ["handler.pdb", "handler-old", "host.json.bak"] {
+        assert!(ignore.accepts(file) && documentation.contains(&format!("`{file}`")), "{file}");
+    }
+    for file in ["handlers", "handler_old", "old-handler", "host.jsonc", "app/host.json"] {
+        assert!(!ignore.accepts(file), "{file}");
+    }
+}
+
 /// Core Tools know no folders and no `/` at the end. A pattern is a prefix of the path that ends where a word ends;
 /// what one pattern with `!` brings back, no other takes away; `*` is at least one character.
 /// <https://github.com/Azure/azure-functions-core-tools/blob/main/src/Cli/func/Common/GitIgnoreParser.cs>
