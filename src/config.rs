@@ -21,8 +21,8 @@ const TABLE: &str = "IDEMPOTENCY_TABLE";
 const TTL_HOURS: &str = "IDEMPOTENCY_TTL_HOURS";
 const EVENTS_QUEUE: &str = "EVENTS_QUEUE";
 
-/// A message lives at most seven days on a queue, and once more on the poison queue when it is put back from there: 30
-/// days outlive both, and a person's holiday.
+/// By default a message lives seven days on its queue, and seven more on the poison queue: 30 days outlive both, and a
+/// person's holiday.
 const DEFAULT_TTL_HOURS: u32 = 30 * 24;
 
 /// Ten years.
@@ -109,8 +109,9 @@ fn value<'a>(settings: &'a Settings, name: &str) -> Option<&'a str> {
 
 fn unknown(settings: &Settings) -> Vec<String> {
     let known = [TABLE, TTL_HOURS, EVENTS_QUEUE];
-    let is_own = |name: &str| name.to_ascii_uppercase().starts_with(OWN_PREFIX);
-    let names = settings.keys().filter(|name| is_own(name) && !known.contains(&name.as_str()));
+    // Other programs have settings that begin with `EVENTS_`, so of that one only other letters are a slip.
+    let is_own = |name: &str| name.starts_with(OWN_PREFIX) || name == EVENTS_QUEUE;
+    let names = settings.keys().filter(|name| is_own(&name.to_ascii_uppercase()) && !known.contains(&name.as_str()));
     names.map(|name| format!("{name} is not a setting; there are {}", known.join(", "))).collect()
 }
 
@@ -299,7 +300,9 @@ mod tests {
         let others =
             [("EVENTS_SERVICE_HOST", "10.0.0.11"), ("WEBSITE_SITE_NAME", "shop"), ("AzureWebJobsDashboard", "x")];
         Config::from_settings(&settings(&others)).unwrap();
-        check_fault(&[("idempotency_ttl_hours", "12")], "idempotency_ttl_hours is not a setting");
+        for name in ["idempotency_ttl_hours", "Events_Queue"] {
+            check_fault(&[(name, "12")], &format!("{name} is not a setting"));
+        }
     }
 
     #[test]

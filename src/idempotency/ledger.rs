@@ -33,8 +33,8 @@ pub const GRACE: Duration = Duration::seconds(30);
 const LEFT_BEHIND: Range<Duration> = GRACE..Duration::minutes(15);
 
 /// How much longer than its retention a record is kept. The retention counts from the beginning of the attempt, by the
-/// clock of its worker: the insert comes later, by half an hour at most and the time a lost request is under way, and the
-/// clocks of two workers differ.
+/// clock of its worker, but the insert may come later, and the clocks of two workers differ. This covers the five minutes
+/// of an attempt under `functionTimeout` as it is, half an hour for a lost request, and clocks ten minutes off each way.
 pub const MARGIN: Duration = Duration::hours(1);
 
 /// The records of all committed operations.
@@ -239,8 +239,8 @@ impl Ledger {
         self.delete(partition_key, &events.iter().map(|event| &event.tag).collect::<Vec<_>>()).await
     }
 
-    /// Deletes the records of this tick's bucket that are past their retention and [`MARGIN`], until `stop`. Says how many, also when
-    /// some are left.
+    /// Deletes the records of this tick's bucket that are past their retention and [`MARGIN`], until `stop`. Says how
+    /// many, also when some are left.
     pub async fn purge(&self, attempt: &Attempt, stop: Instant) -> (usize, Result<(), Error>) {
         let partition_key = partition_key(bucket_of_the_tick(attempt.now));
         let filter = format!(

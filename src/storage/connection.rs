@@ -36,8 +36,8 @@ pub struct TimeLimits {
     pub connect: Duration,
     /// Until the whole answer is there.
     pub request: Duration,
-    /// Until the whole answer to a query is there. The Table service looks for up to 5 s, and then answers with [what it has
-    /// found](https://learn.microsoft.com/rest/api/storageservices/query-timeout-and-pagination) and where to go on:
+    /// Until the whole answer to a query is there. The Table service looks for up to 5 s, and then answers with [what it
+    /// has found](https://learn.microsoft.com/rest/api/storageservices/query-timeout-and-pagination) and where to go on:
     /// who waits no longer than that never gets through a large partition.
     pub query: Duration,
     /// An idle connection is dropped after this: before the service does it, which would cost a request.
