@@ -35,6 +35,14 @@ async fn wait_until_ready(port: &str) {
     }
 }
 
+async fn wait_until_closed(port: u16) {
+    let start = Instant::now();
+    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+        assert!(start.elapsed() < LIMIT, "still listening");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// By the shell: not every system has a program for it.
 async fn kill(signal: &str, pid: &str) {
     let kill = format!("kill -s {signal} {pid}");
@@ -119,11 +127,7 @@ async fn it_ends_when_its_host_is_gone() {
     let mut host = host.current_dir(app_root()).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
     wait_until_ready(&port).await;
     host.kill().await.unwrap();
-    let start = Instant::now();
-    while tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.is_ok() {
-        assert!(start.elapsed() < LIMIT, "still listening without a host");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    wait_until_closed(port.parse().unwrap()).await;
 }
 
 #[tokio::test]
@@ -131,7 +135,8 @@ async fn an_invocation_in_flight_is_finished_before_a_termination() {
     let app = App::start().await;
     app.send(r#"{"id":"warm-up"}"#).await;
     app.tables.forget();
-    app.tables.fail_next(1, dev::proxy::Kind::Batch, dev::Fault::Delay(Duration::from_millis(200)));
+    let gate = dev::proxy::Gate::default();
+    app.tables.fail_next(1, dev::proxy::Kind::Batch, dev::Fault::Held(gate.clone()));
     let deliver = app.host.deliver(crate::app::QUEUE, r#"{"id":"order-123"}"#);
     let terminate = async {
         while app.tables.kinds().is_empty() {
@@ -139,6 +144,8 @@ async fn an_invocation_in_flight_is_finished_before_a_termination() {
         }
         let pid = app.host.worker_pid().unwrap().to_string();
         kill("TERM", &pid).await;
+        wait_until_closed(app.host.worker_port()).await;
+        gate.open();
     };
     let (invocation, ()) = tokio::join!(deliver, terminate);
     assert!(invocation.unwrap().succeeded);

@@ -77,6 +77,17 @@ async fn one_connection_serves_many_requests() {
 }
 
 #[tokio::test]
+async fn a_connection_that_was_idle_for_too_long_is_not_used_again() {
+    let (url, connections) = server(Behaviour::Answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")).await;
+    let (idle, long) = (Duration::from_millis(100), Duration::from_secs(60));
+    let connection = Connection::with_limits(TimeLimits { connect: long, request: long, query: long, idle });
+    assert_eq!(get(&connection, &url).await, Ok((200, "ok".to_owned())));
+    tokio::time::sleep(idle * 2).await;
+    assert_eq!(get(&connection, &url).await, Ok((200, "ok".to_owned())));
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
 async fn a_request_without_a_body_says_so() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let account = format!("AccountName=a;AccountKey=a2V5;QueueEndpoint=http://{}/a", listener.local_addr().unwrap());
