@@ -59,6 +59,7 @@ fn is_noticed(mutant: &Mutation, broken: &[String]) -> bool {
 #[test]
 fn every_mutant_breaks_its_promise_in_a_history_in_which_the_original_keeps_all() {
     let named = std::env::var("MUTANT").ok();
+    assert!(mutations::all().any(|mutant| named.as_ref().is_none_or(|name| name == mutant.name)), "no such mutant");
     for (index, mutant) in mutations::all().enumerate() {
         if named.as_ref().is_some_and(|name| name != mutant.name) {
             continue;
