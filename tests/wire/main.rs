@@ -6,16 +6,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails may panic")]
 
-// What `src/order.rs` imports, for the example of the README.
-use handler::{json, quarantine};
-
 mod azure;
 mod connection;
 mod credential;
 mod identity;
 mod ledger;
-mod make_it_yours;
 mod scripted;
 mod server;
 mod service;
 mod transport;
+
+// The example of the README, and what `src/order.rs` imports: they come and go together.
+mod make_it_yours;
+use handler::{json, quarantine};
