@@ -71,7 +71,8 @@ pub fn bodies(events: &[Event], (source, subject): (&'static str, &str), key: &K
 /// committed: what is left stays in the outbox.
 pub async fn publish(ledger: &Ledger, queue: &Queue, pending: &[Pending], attempt: &Attempt) {
     let stop = attempt.deadline.min(Instant::now() + PUBLISH_TIME);
-    let (published, result) = put_and_forget(ledger, queue, pending, (attempt, stop)).await;
+    let outbox = Outbox { ledger, queue, attempt, stop };
+    let (published, result) = outbox.put_and_forget(pending).await;
     if let Err(error) = result {
         warn!("Publishing is left to the timer: published={published} of={} cause={error}", pending.len());
     }
@@ -91,9 +92,10 @@ pub struct Relayed {
 /// Publishes the events left behind in all buckets, as many as can be until `stop`. It begins with the bucket whose
 /// turn it is by the clock, so that no bucket is always the one for which there is no time.
 pub async fn relay(ledger: &Ledger, queue: &Queue, attempt: &Attempt, stop: Instant) -> Relayed {
+    let outbox = &Outbox { ledger, queue, attempt, stop };
     let first = bucket_of_the_tick(attempt.now);
     let buckets = (0..BUCKETS).map(|step| (first + step) % BUCKETS);
-    let relays = buckets.map(async |bucket| (bucket, relay_bucket(ledger, queue, bucket, (attempt, stop)).await));
+    let relays = buckets.map(async |bucket| (bucket, outbox.relay_bucket(bucket).await));
     let mut relayed = Relayed::default();
     let mut results = stream::iter(relays).buffer_unordered(BUCKETS_AT_ONCE);
     while let Some((bucket, (events, result))) = results.next().await {
@@ -107,70 +109,88 @@ pub async fn relay(ledger: &Ledger, queue: &Queue, attempt: &Attempt, stop: Inst
     relayed
 }
 
-/// Publishes what is left behind in one bucket, and says how much, also when something had to stay.
-async fn relay_bucket(
-    ledger: &Ledger,
-    queue: &Queue,
-    bucket: u8,
-    (attempt, stop): (&Attempt, Instant),
-) -> (usize, Result<(), ledger::Error>) {
-    let mut events = 0;
-    let mut unfinished = Ok(());
-    let mut pages = ledger.pending(bucket, attempt.now);
-    loop {
-        if Instant::now() >= stop {
-            return (events, Err(ledger::Error::OutOfTime));
-        }
-        let page = match pages.next().await {
-            Some(Ok(page)) => page,
-            Some(Err(error)) if !error.is_table_missing() => return (events, Err(error.into())),
-            Some(Err(_)) | None => return (events, unfinished),
-        };
-        let (published, result) = put_and_forget(ledger, queue, &page, (attempt, stop)).await;
-        events += published;
-        match result {
-            Err(error) if !is_about_one_event(&error) => return (events, Err(error)),
-            result => unfinished = unfinished.and(result),
-        }
-    }
+/// The outbox, as one attempt empties it.
+struct Outbox<'a> {
+    ledger: &'a Ledger,
+    queue: &'a Queue,
+    attempt: &'a Attempt,
+    /// No request begins after this.
+    stop: Instant,
 }
 
-/// Puts events of one partition on the queue until `stop`, and takes those that are there out of the outbox; says how
-/// many are on the queue. An event that cannot be published stays, and does not hold up the others; when the queue
-/// cannot be used, the others wait too.
-async fn put_and_forget(
-    ledger: &Ledger,
-    queue: &Queue,
-    pending: &[Pending],
-    (attempt, stop): (&Attempt, Instant),
-) -> (usize, Result<(), ledger::Error>) {
-    let mut published = Vec::with_capacity(pending.len());
-    let mut result = Ok(());
-    for event in pending {
-        match put(queue, event, (attempt, stop)).await {
-            Ok(()) => published.push(event),
-            Err(error) if is_about_one_event(&error) => {
-                warn!("An event cannot be published: row={} cause={error}", event.tag.row_key);
-                result = Err(error);
+impl Outbox<'_> {
+    /// Publishes what is left behind in one bucket, and says how much, also when something had to stay.
+    async fn relay_bucket(&self, bucket: u8) -> (usize, Result<(), ledger::Error>) {
+        let mut events = 0;
+        let mut unfinished = Ok(());
+        let mut pages = self.ledger.pending(bucket, self.attempt.now);
+        loop {
+            if self.is_out_of_time() {
+                return (events, Err(ledger::Error::OutOfTime));
             }
-            Err(error) => {
-                result = Err(error);
-                break;
+            let page = match pages.next().await {
+                Some(Ok(page)) => page,
+                Some(Err(error)) if !error.is_table_missing() => return (events, Err(error.into())),
+                Some(Err(_)) | None => return (events, unfinished),
+            };
+            let (published, result) = self.put_and_forget(&page).await;
+            events += published;
+            match result {
+                Err(error) if !is_about_one_event(&error) => return (events, Err(error)),
+                result => unfinished = unfinished.and(result),
             }
         }
     }
-    let forgotten = patiently((attempt, stop), async || ledger.published(&published).await).await;
-    (published.len(), result.and(forgotten.map_err(Into::into)))
-}
 
-async fn put(queue: &Queue, event: &Pending, (attempt, stop): (&Attempt, Instant)) -> Result<(), ledger::Error> {
-    if event.schema != SCHEMA {
-        return Err(ledger::Error::UnknownSchema(event.schema));
+    /// Puts events of one partition on the queue, and takes those that are there out of the outbox; says how many are
+    /// on the queue. An event that cannot be published stays, and does not hold up the others; when the queue cannot
+    /// be used, the others wait too.
+    async fn put_and_forget(&self, pending: &[Pending]) -> (usize, Result<(), ledger::Error>) {
+        let mut published = Vec::with_capacity(pending.len());
+        let mut result = Ok(());
+        for event in pending {
+            match self.put(event).await {
+                Ok(()) => published.push(event),
+                Err(error) if is_about_one_event(&error) => {
+                    warn!("An event cannot be published: row={} cause={error}", event.tag.row_key);
+                    result = Err(error);
+                }
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        let forgotten = self.patiently(async || self.ledger.published(&published).await).await;
+        (published.len(), result.and(forgotten.map_err(Into::into)))
     }
-    if Instant::now() >= stop {
-        return Err(ledger::Error::OutOfTime);
+
+    async fn put(&self, event: &Pending) -> Result<(), ledger::Error> {
+        if event.schema != SCHEMA {
+            return Err(ledger::Error::UnknownSchema(event.schema));
+        }
+        if self.is_out_of_time() {
+            return Err(ledger::Error::OutOfTime);
+        }
+        Ok(self.patiently(async || self.queue.put(&event.body).await).await?)
     }
-    Ok(patiently((attempt, stop), async || queue.put(&event.body).await).await?)
+
+    fn is_out_of_time(&self) -> bool {
+        Instant::now() >= self.stop
+    }
+
+    /// Makes a request, and repeats it a few times when it failed in passing and there is time: the timer comes back
+    /// to what is left.
+    async fn patiently(&self, request: impl AsyncFn() -> Result<(), storage::Error>) -> Result<(), storage::Error> {
+        let pauses = Backoff::IMPATIENT.pauses(self.attempt.random.clone());
+        until(self.stop, pauses, async || {
+            request().await.map_err(|error| match error.is_transient() {
+                true => Failed::Transient { retry_after: error.retry_after(), cause: error },
+                false => Failed::Permanent(error),
+            })
+        })
+        .await
+    }
 }
 
 fn is_about_one_event(error: &ledger::Error) -> bool {
@@ -179,22 +199,6 @@ fn is_about_one_event(error: &ledger::Error) -> bool {
         ledger::Error::UnknownSchema(_) => true,
         ledger::Error::OutOfTime => false,
     }
-}
-
-/// Makes a request, and repeats it a few times when it failed in passing and there is time: the timer comes back to
-/// what is left.
-async fn patiently(
-    (attempt, stop): (&Attempt, Instant),
-    request: impl AsyncFn() -> Result<(), storage::Error>,
-) -> Result<(), storage::Error> {
-    let pauses = Backoff::IMPATIENT.pauses(attempt.random.clone());
-    until(stop, pauses, async || {
-        request().await.map_err(|error| match error.is_transient() {
-            true => Failed::Transient { retry_after: error.retry_after(), cause: error },
-            false => Failed::Permanent(error),
-        })
-    })
-    .await
 }
 
 #[cfg(test)]
