@@ -7,21 +7,18 @@ use crate::{
 use futures::StreamExt;
 use handler::{
     attempt::Attempt,
-    functions::scheduled_with_retry,
     idempotency::{
         Fingerprint, Key, Ledger, Operation, Outcome,
         key::bucket_of_the_tick,
         ledger::{Error, Pending},
     },
     json::Object,
-    outbox::relay,
-    storage::{Account, Queue},
 };
 use std::{sync::Arc, time::Duration};
 use time::macros::datetime;
 use tokio::time::Instant;
 
-fn attempt() -> Attempt {
+pub(crate) fn attempt() -> Attempt {
     Attempt {
         invocation_id: "5b0c1f4e".to_owned(),
         now: datetime!(2026-11-21 10:20:00 UTC),
@@ -30,7 +27,7 @@ fn attempt() -> Attempt {
     }
 }
 
-fn ledger(script: &Arc<Script>) -> Ledger {
+pub(crate) fn ledger(script: &Arc<Script>) -> Ledger {
     Ledger::new(script.table(), time::Duration::days(30))
 }
 
@@ -70,7 +67,7 @@ fn absent() -> Step {
     azure::refused(404, "ResourceNotFound").into()
 }
 
-fn throttled() -> Step {
+pub(crate) fn throttled() -> Step {
     azure::refused(503, "ServerBusy").into()
 }
 
@@ -416,7 +413,7 @@ async fn a_published_event_that_somebody_else_took_out_already_does_not_keep_the
     assert!(script.received()[0].url.contains("2026-11-21T10%3A19%3A30"), "older than the grace period");
 }
 
-fn page(rows: &[&str]) -> Step {
+pub(crate) fn page(rows: &[&str]) -> Step {
     let row = |row: &&str| serde_json::json!({ "RowKey": row, "odata.etag": format!("W/\"{row}\"") });
     azure::entity(&serde_json::json!({ "value": rows.iter().map(row).collect::<Vec<_>>() })).into()
 }
@@ -490,27 +487,6 @@ async fn purging_leaves_repetition_to_the_host() {
     assert!(matches!(purge(&script).await, Err(Error::Storage(error)) if error.is_transient()));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_relay_ends_when_its_time_is_up_and_says_that_more_is_left() {
-    let script = Script::new([]);
-    let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
-    let queue = Queue::new(&account, "order-events", script.clone());
-    let relayed = relay(&ledger(&script), &queue, &attempt(), Instant::now()).await;
-    assert_eq!((relayed.events, relayed.unfinished.len(), script.kinds().len()), (0, 64, 0));
-    assert!(matches!(relayed.cause, Some(Error::OutOfTime)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn of_all_that_went_wrong_a_relay_tells_what_was_first() {
-    let refused = azure::refused(403, "AuthorizationFailure").into();
-    let script = Script::new(std::iter::once(refused).chain((0..63).map(|_| throttled())));
-    let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
-    let queue = Queue::new(&account, "order-events", script.clone());
-    let relayed = relay(&ledger(&script), &queue, &attempt(), Instant::now() + Duration::from_secs(60)).await;
-    assert_eq!(relayed.unfinished.len(), 64);
-    assert!(matches!(relayed.cause, Some(Error::Storage(error)) if !error.is_transient()));
-}
-
 /// As real Azure lists a row that does not have what was asked for.
 #[tokio::test(start_paused = true)]
 async fn a_row_of_a_later_version_does_not_hide_the_others_of_its_page() {
@@ -524,31 +500,6 @@ async fn a_row_of_a_later_version_does_not_hide_the_others_of_its_page() {
     let ledger = ledger(&script);
     let pending = ledger.pending(0, attempt().now).next().await.unwrap().unwrap();
     assert_eq!((bodies(&pending), pending[0].schema), (vec!["", "mine"], 2));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_relay_without_a_table_has_nothing_to_do_and_one_that_cannot_look_fails() {
-    for (answer, unfinished) in
-        [(azure::refused(404, "TableNotFound"), 0), (azure::refused(403, "AuthorizationFailure"), 64)]
-    {
-        let script = Script::new((0..64).map(|_| answer.clone().into()));
-        let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
-        let queue = Queue::new(&account, "order-events", script.clone());
-        let relayed = relay(&ledger(&script), &queue, &attempt(), Instant::now() + Duration::from_secs(60)).await;
-        assert_eq!((relayed.unfinished.len(), relayed.cause.is_some()), (unfinished, unfinished > 0));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn records_are_kept_while_events_of_their_bucket_may_be_left() {
-    for (first, queries) in [(throttled(), 64), (page(&[]), 65)] {
-        let script = Script::new(std::iter::once(first).chain((0..64).map(|_| page(&[]))));
-        let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
-        let queue = Queue::new(&account, "order-events", script.clone());
-        let tick = scheduled_with_retry::TimerTick { past_due: false, retry_count: 0, max_retry_count: 3 };
-        let result = scheduled_with_retry::run(&ledger(&script), &queue, &tick, &attempt()).await;
-        assert_eq!((script.kinds().len(), result.is_ok()), (queries, queries == 65));
-    }
 }
 
 fn percent_decoded(url: &str) -> String {

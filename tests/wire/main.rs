@@ -11,6 +11,7 @@ mod connection;
 mod credential;
 mod identity;
 mod ledger;
+mod outbox;
 mod scripted;
 mod server;
 mod service;

@@ -6,7 +6,7 @@ use azure_core::{
     Body, HttpClient, Request, Response, StatusCode,
     headers::{HeaderName, Headers},
 };
-use handler::storage::{Account, Error, Table};
+use handler::storage::{Account, Error, Queue, Table};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
@@ -100,6 +100,12 @@ impl Script {
     pub(crate) fn table(self: &Arc<Self>) -> Table {
         let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
         Table::new(&account, "idempotency", self.clone())
+    }
+
+    /// The queue `order-events` of the same account, served by this script too.
+    pub(crate) fn queue(self: &Arc<Self>) -> Queue {
+        let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
+        Queue::new(&account, "order-events", self.clone())
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {

@@ -5,9 +5,9 @@ use crate::{
     scripted::{Answer, Script, Step},
 };
 use futures::StreamExt;
-use handler::storage::{Account, Error, Queue, RowTag, Table, table::Pages};
+use handler::storage::{Error, RowTag, Table, table::Pages};
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 #[derive(Serialize)]
 struct Row {
@@ -239,15 +239,10 @@ fn tags(table: &Table) -> Pages<'_, RowTag> {
     table.query("PartitionKey eq 'bucket~00'".to_owned(), "RowKey")
 }
 
-fn queue(script: &Arc<Script>) -> Queue {
-    let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
-    Queue::new(&account, "order-events", script.clone())
-}
-
 #[tokio::test]
 async fn a_message_is_put_signed_escaped_and_without_an_end_of_life() {
     let script = Script::new([Answer::new(201, "").into()]);
-    queue(&script).put(r#"{"note":"<&>\r"}"#).await.unwrap();
+    script.queue().put(r#"{"note":"<&>\r"}"#).await.unwrap();
     let request = &script.received()[0];
     assert_eq!(request.method, "POST");
     assert_eq!(request.url, "https://shop.queue.core.windows.net/order-events/messages?messagettl=-1");
@@ -258,17 +253,39 @@ async fn a_message_is_put_signed_escaped_and_without_an_end_of_life() {
 
 #[tokio::test]
 async fn a_missing_queue_is_created_and_the_message_put_again() {
-    let missing = || Answer::new(404, "<?xml version=\"1.0\"?><Error><Code>QueueNotFound</Code></Error>").into();
-    let script = Script::new([missing(), Answer::new(201, "").into(), Answer::new(201, "").into()]);
-    queue(&script).put("{}").await.unwrap();
+    let script =
+        Script::new([queue_error(404, "QueueNotFound"), Answer::new(201, "").into(), Answer::new(201, "").into()]);
+    script.queue().put("{}").await.unwrap();
     let requests: Vec<_> =
         script.received().into_iter().map(|request| format!("{} {}", request.method, request.url)).collect();
     let put = "POST https://shop.queue.core.windows.net/order-events/messages?messagettl=-1";
     assert_eq!(requests, [put, "PUT https://shop.queue.core.windows.net/order-events", put]);
 }
 
+fn queue_error(status: u16, code: &str) -> Step {
+    Answer::new(status, &format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>")).into()
+}
+
+#[tokio::test]
+async fn a_queue_that_somebody_else_creates_meanwhile_is_used() {
+    let steps =
+        [queue_error(404, "QueueNotFound"), queue_error(409, "QueueAlreadyExists"), Answer::new(201, "").into()];
+    let script = Script::new(steps);
+    script.queue().put("{}").await.unwrap();
+    assert_eq!(script.received().len(), 3);
+}
+
+#[tokio::test]
+async fn a_queue_that_cannot_be_created_is_the_error() {
+    for (status, code) in [(409, "QueueBeingDeleted"), (403, "AuthorizationPermissionMismatch")] {
+        let script = Script::new([queue_error(404, "QueueNotFound"), queue_error(status, code)]);
+        let error = script.queue().put("{}").await.unwrap_err();
+        assert!(error.to_string().contains(code), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_message_that_was_refused_is_an_error() {
-    let error = queue(&Script::new([azure::refused(503, "ServerBusy").into()])).put("{}").await.unwrap_err();
+    let error = Script::new([azure::refused(503, "ServerBusy").into()]).queue().put("{}").await.unwrap_err();
     assert!(error.is_transient() && !error.may_be_applied());
 }

@@ -1,0 +1,128 @@
+//! What is published, taken out of the outbox, and left there, after each answer of the two services.
+
+use crate::{
+    azure,
+    ledger::{attempt, ledger, page, throttled},
+    scripted::{Answer, Received, Script, Step},
+};
+use handler::{
+    attempt::Attempt,
+    functions::scheduled_with_retry,
+    idempotency::ledger::{Error, Pending},
+    outbox::{publish, relay},
+    storage::RowTag,
+};
+use std::time::Duration;
+use tokio::time::Instant;
+
+fn events(bodies: [&str; 2]) -> Vec<Pending> {
+    let event = |body: &str| Pending {
+        partition_key: "bucket~00".to_owned(),
+        tag: RowTag { row_key: format!("outbox~{body}"), etag: azure::ETAG.to_owned() },
+        schema: 1,
+        body: body.to_owned(),
+    };
+    bodies.map(event).into()
+}
+
+fn put() -> Step {
+    Answer::new(201, "").into()
+}
+
+fn deleted() -> Step {
+    azure::entity(&serde_json::json!({})).into()
+}
+
+/// Publishes two events, and says what was asked for meanwhile: which message was put, which row was deleted.
+async fn asked_to_publish(steps: impl IntoIterator<Item = Step>) -> Vec<String> {
+    let script = Script::new(steps);
+    publish(&ledger(&script), &script.queue(), &events(["first", "second"]), &attempt()).await;
+    asked(&script)
+}
+
+fn asked(script: &Script) -> Vec<String> {
+    let named =
+        |text: &str| ["first", "second"].iter().filter(|name| text.contains(*name)).copied().collect::<String>();
+    let ask = |request: Received| format!("{} {}", request.method, named(&(request.url + &request.body)));
+    script.received().into_iter().map(ask).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_put_one_by_one_and_forgotten_together() {
+    let both = azure::batch(&[azure::inserted(), azure::inserted()]);
+    assert_eq!(asked_to_publish([put(), put(), both.into()]).await, ["POST first", "POST second", "POST firstsecond"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_refused_stays_and_does_not_hold_up_the_other() {
+    for status in [400, 413] {
+        let refused = azure::refused(status, "InvalidInput").into();
+        assert_eq!(asked_to_publish([refused, put(), deleted()]).await, ["POST first", "POST second", "DELETE second"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_queue_refuses_everything_nothing_more_is_tried_and_nothing_forgotten() {
+    for status in [401, 403, 404] {
+        assert_eq!(asked_to_publish([azure::refused(status, "AuthorizationFailure").into()]).await, ["POST first"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_over_publishes_nothing() {
+    let script = Script::new([]);
+    let over = Attempt { deadline: Instant::now(), ..attempt() };
+    publish(&ledger(&script), &script.queue(), &events(["first", "second"]), &over).await;
+    assert_eq!(script.received().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_counts_what_is_on_the_queue() {
+    let of_the_first_bucket = serde_json::json!({ "value": [{
+        "PartitionKey": "bucket~00", "RowKey": "outbox~first", "odata.etag": azure::ETAG, "schema": 1, "body": "first",
+    }]});
+    let first = [azure::entity(&of_the_first_bucket).into(), put(), deleted()];
+    let script = Script::new(first.into_iter().chain((0..63).map(|_| page(&[]))));
+    let relayed = relay(&ledger(&script), &script.queue(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
+    assert_eq!((relayed.events, relayed.unfinished.len(), relayed.cause.is_none()), (1, 0, true));
+    assert_eq!(asked(&script)[1..3], ["POST first", "DELETE first"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_ends_when_its_time_is_up_and_says_that_more_is_left() {
+    let script = Script::new([]);
+    let relayed = relay(&ledger(&script), &script.queue(), &attempt(), Instant::now()).await;
+    assert_eq!((relayed.events, relayed.unfinished.len(), script.kinds().len()), (0, 64, 0));
+    assert!(matches!(relayed.cause, Some(Error::OutOfTime)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_all_that_went_wrong_a_relay_tells_what_was_first() {
+    let refused = azure::refused(403, "AuthorizationFailure").into();
+    let script = Script::new(std::iter::once(refused).chain((0..63).map(|_| throttled())));
+    let relayed = relay(&ledger(&script), &script.queue(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
+    assert_eq!(relayed.unfinished.len(), 64);
+    assert!(matches!(relayed.cause, Some(Error::Storage(error)) if !error.is_transient()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_without_a_table_has_nothing_to_do_and_one_that_cannot_look_fails() {
+    for (answer, unfinished) in
+        [(azure::refused(404, "TableNotFound"), 0), (azure::refused(403, "AuthorizationFailure"), 64)]
+    {
+        let script = Script::new((0..64).map(|_| answer.clone().into()));
+        let relayed =
+            relay(&ledger(&script), &script.queue(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
+        assert_eq!((relayed.unfinished.len(), relayed.cause.is_some()), (unfinished, unfinished > 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_are_kept_while_events_of_their_bucket_may_be_left() {
+    for (first, queries) in [(throttled(), 64), (page(&[]), 65)] {
+        let script = Script::new(std::iter::once(first).chain((0..64).map(|_| page(&[]))));
+        let tick = scheduled_with_retry::TimerTick { past_due: false, retry_count: 0, max_retry_count: 3 };
+        let result = scheduled_with_retry::run(&ledger(&script), &script.queue(), &tick, &attempt()).await;
+        assert_eq!((script.kinds().len(), result.is_ok()), (queries, queries == 65));
+    }
+}
