@@ -76,12 +76,54 @@ async fn an_attempt_that_is_over_publishes_nothing() {
     assert_eq!(script.received().len(), 0);
 }
 
+/// A page with one event.
+fn page_with(body: &str) -> Answer {
+    azure::entity(&serde_json::json!({ "value": [{
+        "PartitionKey": "bucket~00", "RowKey": format!("outbox~{body}"), "odata.etag": azure::ETAG, "schema": 1, "body": body,
+    }]}))
+}
+
+/// That page, and another one to come.
+fn first_page_with(body: &str) -> Step {
+    let page = page_with(body).header("x-ms-continuation-nextpartitionkey", "1!8!YnVja2V0");
+    page.header("x-ms-continuation-nextrowkey", "1!8!b3V0Ym94").into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_goes_on_to_the_next_page_after_an_event_that_is_refused() {
+    let refused = azure::refused(400, "InvalidInput").into();
+    let first = [first_page_with("first"), refused, page_with("second").into(), put(), deleted()];
+    let script = Script::new(first.into_iter().chain((0..63).map(|_| page(&[]))));
+    let relayed = relay(&ledger(&script), &script.queue(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
+    assert_eq!((relayed.events, relayed.unfinished.len(), relayed.cause.is_some()), (1, 1, true));
+    assert_eq!(asked(&script)[1..5], ["POST first", "GET ", "POST second", "DELETE second"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_does_not_go_on_to_the_next_page_when_the_queue_refuses_everything() {
+    let refused = azure::refused(403, "AuthorizationFailure").into();
+    let script = Script::new([first_page_with("first"), refused].into_iter().chain((0..63).map(|_| page(&[]))));
+    let relayed = relay(&ledger(&script), &script.queue(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
+    assert_eq!((relayed.events, relayed.unfinished.len(), script.kinds().len()), (0, 1, 65));
+}
+
+/// 90 s are left, of which the relay has 30; every answer takes 20 s, and eight buckets are asked for at once.
+#[tokio::test(start_paused = true)]
+async fn a_tick_leaves_time_for_the_purge_and_for_its_answer() {
+    let start = Instant::now();
+    let script = Script::new(
+        (0..65).map(|_| Step::Slow(Duration::from_secs(20), azure::entity(&serde_json::json!({ "value": [] })))),
+    );
+    let short = Attempt { deadline: start + Duration::from_secs(90), ..attempt() };
+    let tick = scheduled_with_retry::TimerTick { past_due: false, retry_count: 0, max_retry_count: 3 };
+    let result = scheduled_with_retry::run(&ledger(&script), &script.queue(), &tick, &short).await;
+    assert!(matches!(result, Err(Error::OutOfTime)), "{result:?}");
+    assert_eq!((script.kinds().len(), start.elapsed().as_secs()), (16 + 1, 60));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_relay_counts_what_is_on_the_queue() {
-    let of_the_first_bucket = serde_json::json!({ "value": [{
-        "PartitionKey": "bucket~00", "RowKey": "outbox~first", "odata.etag": azure::ETAG, "schema": 1, "body": "first",
-    }]});
-    let first = [azure::entity(&of_the_first_bucket).into(), put(), deleted()];
+    let first = [page_with("first").into(), put(), deleted()];
     let script = Script::new(first.into_iter().chain((0..63).map(|_| page(&[]))));
     let relayed = relay(&ledger(&script), &script.queue(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
     assert_eq!((relayed.events, relayed.unfinished.len(), relayed.cause.is_none()), (1, 0, true));

@@ -10,6 +10,7 @@ use handler::storage::{Account, Error, Queue, Table};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 /// What happens to one request.
@@ -17,6 +18,8 @@ use std::{
 pub(crate) enum Step {
     /// It is answered.
     Answer(Answer),
+    /// It is answered after a while.
+    Slow(Duration, Answer),
     /// It is answered with the entity that the last batch inserted.
     LastInserted,
     /// No connection.
@@ -149,6 +152,10 @@ impl HttpClient for Script {
             Step::Lost => Err(Error::Unanswered("time limit reached".to_owned()).into()),
             Step::LastInserted => azure::entity(&self.last_inserted()).into_response(),
             Step::Answer(answer) => answer.into_response(),
+            Step::Slow(time, answer) => {
+                tokio::time::sleep(time).await;
+                answer.into_response()
+            }
         }
     }
 }
