@@ -97,6 +97,7 @@ async fn a_relay_goes_on_to_the_next_page_after_an_event_that_is_refused() {
     let relayed = relay(&ledger(&script), &script.queue(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
     assert_eq!((relayed.events, relayed.unfinished.len(), relayed.cause.is_some()), (1, 1, true));
     assert_eq!(asked(&script)[1..5], ["POST first", "GET ", "POST second", "DELETE second"]);
+    assert!(script.received()[2].url.contains("NextRowKey"), "{}", script.received()[2].url);
 }
 
 #[tokio::test(start_paused = true)]
