@@ -167,16 +167,16 @@ mod tests {
 
     #[test]
     fn errors_name_the_place_and_repeat_nothing() {
-        for (body, path) in [
-            (r#"{"Data":{"message":"4111"},"Metadata":{}}"#, "Data"),
-            (r#"{"Metadata":{"msg":"4111"}}"#, "."),
-            (r#"{"Data":"4111"}"#, "Data"),
-            (r#"{"Data":{"msg":"4111"}"#, "?"),
-            ("", "."),
-            (r#"{"Data":{"msg":"4111"}}}"#, "the end"),
+        for (body, path, problem) in [
+            (r#"{"Data":{"message":"4111"},"Metadata":{}}"#, "Data", "a member is missing or has the wrong type"),
+            (r#"{"Metadata":{"msg":"4111"}}"#, ".", "a member is missing or has the wrong type"),
+            (r#"{"Data":"4111"}"#, "Data", "a member is missing or has the wrong type"),
+            (r#"{"Data":{"msg":"4111"}"#, "?", "the body is truncated"),
+            ("", ".", "the body is truncated"),
+            (r#"{"Data":{"msg":"4111"}}}"#, "the end", "not JSON"),
         ] {
             let error = queue_message(body.as_bytes()).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("at {path}: ")), "{body}: {error}");
+            assert!(error.starts_with(&format!("at {path}: {problem} (line 1 column ")), "{body}: {error}");
             assert!(!error.contains("4111"), "{error}");
         }
     }
