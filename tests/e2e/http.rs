@@ -43,9 +43,10 @@ async fn only_the_functions_are_served_and_only_by_post() {
             format!("{request} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
         let answer = raw(&app, request.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 404 No such function\r\n"), "{request}: {answer}");
+        assert!(answer.contains("only POST /queue_with_idempotency and POST /scheduled_with_retry"), "{answer}");
     }
     let answer = raw(&app, b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nready\n"), "{answer}");
 }
 
 #[tokio::test]
