@@ -114,7 +114,7 @@ struct Outbox<'a> {
     ledger: &'a Ledger,
     queue: &'a Queue,
     attempt: &'a Attempt,
-    /// No request begins after this.
+    /// No query and no put begins after this; what was put before is still forgotten.
     stop: Instant,
 }
 

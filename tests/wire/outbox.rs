@@ -76,6 +76,15 @@ async fn an_attempt_that_is_over_publishes_nothing() {
     assert_eq!(script.received().len(), 0);
 }
 
+/// 10 s are left, and the first put takes 20.
+#[tokio::test(start_paused = true)]
+async fn what_was_put_is_forgotten_although_there_is_no_time_for_the_next() {
+    let script = Script::new([Step::Slow(Duration::from_secs(20), Answer::new(201, "")), deleted()]);
+    let short = Attempt { deadline: Instant::now() + Duration::from_secs(10), ..attempt() };
+    publish(&ledger(&script), &script.queue(), &events(["first", "second"]), &short).await;
+    assert_eq!(asked(&script), ["POST first", "DELETE first"]);
+}
+
 /// A page with one event.
 fn page_with(body: &str) -> Answer {
     azure::entity(&serde_json::json!({ "value": [{
