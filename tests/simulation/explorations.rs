@@ -1,4 +1,4 @@
-//! Everything that can happen in the small plans, and in some larger ones when asked for.
+//! Everything that can happen in the small plans, and with a fault more in each when asked for.
 
 use crate::{
     simulator::{
