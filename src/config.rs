@@ -330,6 +330,8 @@ mod tests {
         let config =
             Config::from_settings(&settings(&[("IDEMPOTENCY_TTL_HOURS", "1"), ("IDEMPOTENCY_TABLE", "abc")])).unwrap();
         assert_eq!((config.retention, config.table.as_str()), (time::Duration::HOUR, "abc"));
+        let config = Config::from_settings(&settings(&[("IDEMPOTENCY_TTL_HOURS", "87600")])).unwrap();
+        assert_eq!(config.retention, time::Duration::days(3_650));
     }
 
     #[test]
@@ -356,6 +358,7 @@ mod tests {
             let config = Config::from_settings(&settings(&changes)).unwrap();
             assert_eq!(config.invocation_limit, Duration::from_secs_f64(seconds), "{text}");
         }
+        assert_eq!(time_span("1.02:03:04.5"), Some(Duration::from_secs_f64(93_784.5)));
         for bad in ["", "five", "-00:05:00", "24:00:00", "00:60:00", "00:00:60", "00:00:00", "00:00:00:01", "1.2.3"] {
             assert_eq!(time_span(bad), None, "{bad}");
         }
@@ -373,7 +376,8 @@ mod tests {
         let config = Config::from_settings(&settings(&[("FUNCTIONS_APP_ROOT_PATH", root)])).unwrap();
         assert_eq!(config.invocation_limit, Duration::from_secs(590));
         fs::write(folder.path().join("host.json"), "\u{feff}{\"version\": \"2.0\"}").unwrap();
-        Config::from_settings(&settings(&[("FUNCTIONS_APP_ROOT_PATH", root)])).unwrap();
+        let config = Config::from_settings(&settings(&[("FUNCTIONS_APP_ROOT_PATH", root)])).unwrap();
+        assert_eq!(config.invocation_limit, Duration::from_secs(290), "the default of the host");
         fs::write(folder.path().join("host.json"), "{").unwrap();
         check_fault(&[("FUNCTIONS_APP_ROOT_PATH", root)], "host.json is not JSON");
     }

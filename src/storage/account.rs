@@ -267,6 +267,10 @@ mod tests {
                 "AccountName=shop;AccountKey=a2V5;TableEndpoint=s3cret",
                 InvalidConnection::InvalidEndpoint("TableEndpoint"),
             ),
+            (
+                "AccountName=shop;AccountKey=a2V5;QueueEndpoint=ftp://shop.example",
+                InvalidConnection::InvalidEndpoint("QueueEndpoint"),
+            ),
             ("TableEndpoint=https://shop.example;SharedAccessSignature=s3cret", InvalidConnection::InvalidSignature),
             (
                 "UseDevelopmentStorage=true;DevelopmentStorageProxyUri=file:///s3cret",
@@ -297,7 +301,7 @@ mod tests {
             [&format!("AccountName=shop;AccountKey={KEY}"), "AccountName=shop;SharedAccessSignature=sig=a2V5"]
         {
             let printed = format!("{:?}", Account::from_connection_string(connection).unwrap());
-            assert!(!printed.contains(KEY), "{printed}");
+            assert!(printed.contains("https://shop.table.core.windows.net") && !printed.contains(KEY), "{printed}");
         }
     }
 

@@ -277,9 +277,13 @@ async fn a_developer_who_is_not_signed_in_is_told_so() {
 #[tokio::test]
 async fn the_developer_cli_serves_when_the_azure_cli_is_not_there() {
     let answer = format!(r#"{{"token":"{TOKEN}","expiresOn":"2100-01-01T00:00:00Z"}}"#);
-    let tools = tools(&[("azd", &format!("echo '{answer}'"))]);
-    let app = app_of_a_developer(tools.path(), &[]).await;
+    let script = r#"echo "$@" >> "$(dirname "$0")/asked"; echo '"#.to_owned() + &answer + "'";
+    let tools = tools(&[("azd", &script)]);
+    let app = app_of_a_developer(tools.path(), &[("AzureWebJobsStorage__tenantId", "contoso.onmicrosoft.com")]).await;
     assert_eq!(app.deliver("order-123").await.0, 200);
     let bearer = format!("Bearer {TOKEN}");
     assert!(app.storage.received().iter().all(|request| header(request, "authorization") == Some(&bearer)));
+    let asked = std::fs::read_to_string(tools.path().join("asked")).unwrap();
+    assert!(asked.contains("--scope https://storage.azure.com/.default"), "{asked}");
+    assert!(asked.contains("--tenant-id contoso.onmicrosoft.com"), "{asked}");
 }
