@@ -465,6 +465,7 @@ mod tests {
             check_identity(&in_azure(&[credential, client_id]), &managed(Some("id-1")));
             let other = ("AzureWebJobsStorage__managedIdentityClientId", "id-1");
             check_identity(&in_azure(&[credential, other]), &managed(Some("id-1")));
+            check_identity(&in_azure(&[credential, client_id, other]), &managed(Some("id-1")));
             let environment = ("AZURE_CLIENT_ID", "id-2");
             check_identity(&in_azure(&[credential, environment]), &managed(None));
         }

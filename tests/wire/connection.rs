@@ -15,6 +15,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    time::timeout,
 };
 
 /// What a server does with each request.
@@ -125,13 +126,14 @@ async fn a_server_that_never_answers_is_not_waited_for() {
 async fn a_query_has_a_time_limit_of_its_own() {
     let (url, _) = server(Behaviour::NeverAnswer).await;
     let (short, long) = (Duration::from_millis(300), Duration::from_secs(3600));
+    let patience = Duration::from_secs(30);
     let limits = TimeLimits { connect: long, request: long, query: short, idle: long };
     let query = url.join("/account/idempotency()?$filter=RowKey%20ge%20%27record~%27").unwrap();
-    let error = get(&Connection::with_limits(limits), &query).await.unwrap_err();
+    let error = timeout(patience, get(&Connection::with_limits(limits), &query)).await.unwrap().unwrap_err();
     assert_eq!(error, Error::Unanswered("time limit reached".to_owned()));
     let limits = TimeLimits { request: short, query: long, ..limits };
     let row = url.join("/account/idempotency(PartitionKey='bucket~00',RowKey='record~0')").unwrap();
-    let error = get(&Connection::with_limits(limits), &row).await.unwrap_err();
+    let error = timeout(patience, get(&Connection::with_limits(limits), &row)).await.unwrap().unwrap_err();
     assert_eq!(error, Error::Unanswered("time limit reached".to_owned()));
 }
 
@@ -183,6 +185,16 @@ async fn an_answer_without_end_is_cut_off() {
     let limits = TimeLimits { connect: long, request: long, query: long, idle: long };
     let error = get(&Connection::with_limits(limits), &url).await.unwrap_err();
     assert!(matches!(&error, Error::Garbled(text) if text.starts_with("more than")), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_largest_page_is_read_whole() {
+    let page = "x".repeat(4 * 1024 * 1024);
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{page}", page.len());
+    let (url, _) = server(Behaviour::Answer(answer.leak())).await;
+    let long = Duration::from_secs(60);
+    let limits = TimeLimits { connect: long, request: long, query: long, idle: long };
+    assert!(get(&Connection::with_limits(limits), &url).await == Ok((200, page)));
 }
 
 #[tokio::test]
