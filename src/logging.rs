@@ -222,21 +222,57 @@ mod tests {
     }
 
     #[test]
-    fn debug_lines_of_dependencies_are_dropped_whatever_the_level() {
-        struct Seen(Arc<Mutex<Vec<&'static str>>>);
-        impl<S: Subscriber> Layer<S> for Seen {
-            fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-                self.0.lock().unwrap().push(event.metadata().target());
-            }
+    fn fields_follow_the_message_but_for_those_of_another_way_of_logging() {
+        let log = collect(|_| info!(log.target = "actix_server", reason = "a\nb", count = 2, "Rejected"));
+        assert_eq!(log.take(), ["Rejected reason=a\\nb count=2"]);
+    }
+
+    struct Seen(Arc<Mutex<Vec<&'static str>>>);
+    impl<S: Subscriber> Layer<S> for Seen {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            self.0.lock().unwrap().push(event.metadata().target());
         }
+    }
+
+    fn targets_seen(
+        filter: impl Fn(&Metadata<'_>) -> bool + Send + Sync + 'static,
+        run: impl FnOnce(),
+    ) -> Vec<&'static str> {
         let seen = Arc::<Mutex<Vec<_>>>::default();
-        let subscriber = tracing_subscriber::registry().with(Seen(seen.clone()).with_filter(filter_fn(is_safe)));
-        tracing::subscriber::with_default(subscriber, || {
+        let subscriber = tracing_subscriber::registry().with(Seen(seen.clone()).with_filter(filter_fn(filter)));
+        tracing::subscriber::with_default(subscriber, run);
+        std::mem::take(&mut *seen.lock().unwrap())
+    }
+
+    #[test]
+    fn debug_lines_of_dependencies_are_dropped_whatever_the_level() {
+        let seen = targets_seen(is_safe, || {
             debug!(target: "azure_core::policies::transport", "Authorization: Bearer eyJ0");
             debug!(target: "handlerlike", "not ours");
             info!(target: "azure_core::policies::transport", "harmless");
             debug!(target: "handler::app", "ours");
         });
-        assert_eq!(*seen.lock().unwrap(), ["azure_core::policies::transport", "handler::app"]);
+        assert_eq!(seen, ["azure_core::policies::transport", "handler::app"]);
+    }
+
+    #[test]
+    fn warnings_are_printed_whatever_the_level() {
+        for (levels, expected) in [
+            ("off", &["handler::outbox", "handler::app"][..]),
+            ("handler=info", &["handler::outbox", "handler::app", "handler::functions"]),
+            ("info", &["handler::outbox", "handler::app", "handler::functions", "actix_server"]),
+        ] {
+            let levels: Targets = levels.parse().unwrap();
+            let seen = targets_seen(
+                move |metadata| is_wanted(&levels, metadata),
+                || {
+                    warn!(target: "handler::outbox", "not published");
+                    tracing::error!(target: "handler::app", "Invocation failed");
+                    info!(target: "handler::functions", "Processing");
+                    info!(target: "actix_server", "starting");
+                },
+            );
+            assert_eq!(seen, expected);
+        }
     }
 }

@@ -100,7 +100,10 @@ async fn an_error_code_is_found_where_real_azure_puts_it() {
 
 #[tokio::test]
 async fn a_404_that_does_not_say_what_is_missing_is_not_taken_for_an_absent_record() {
-    for body in ["", "<html>not found</html>", "{}", "<Code><script>alert(1)</script></Code>"] {
+    let endless = format!("<Code>{}</Code>", "x".repeat(65));
+    for body in
+        ["", "<html>not found</html>", "{}", "<Code><script>alert(1)</script></Code>", "<Code>a b</Code>", &endless]
+    {
         assert_eq!(get(Answer::new(404, body)).await, Err(refused(404, "", None)), "{body}");
     }
 }
