@@ -77,20 +77,20 @@ fn routes(services: &mut ServiceConfig) {
 }
 
 async fn ready(payload: Payload) -> HttpResponse {
-    refuse(payload).await;
+    discard(payload).await;
     response::ready()
 }
 
 async fn not_found(payload: Payload) -> HttpResponse {
-    refuse(payload).await;
+    discard(payload).await;
     response::not_found()
 }
 
 /// Lets the server notice that nobody will read this body, before the answer.
 ///
-/// Of a pipelined request the server has read a part already, and waits until that is wanted; an answer in the same
-/// instant would leave it waiting for ever, with the connection open.
-async fn refuse(payload: Payload) {
+/// Of a pipelined request actix-http (3.20) has read a part already, and waits until that is wanted; an answer in the
+/// same instant would leave it waiting for ever, with the connection open.
+async fn discard(payload: Payload) {
     drop(payload);
     yield_now().await;
 }

@@ -228,6 +228,7 @@ mod tests {
     }
 
     struct Seen(Arc<Mutex<Vec<&'static str>>>);
+
     impl<S: Subscriber> Layer<S> for Seen {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
             self.0.lock().unwrap().push(event.metadata().target());

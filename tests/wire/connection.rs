@@ -61,6 +61,12 @@ fn patient() -> Connection {
     Connection::new(true)
 }
 
+/// For answers of megabytes on a busy machine.
+fn unhurried() -> Connection {
+    let long = Duration::from_secs(60);
+    Connection::with_limits(TimeLimits { connect: long, request: long, query: long, idle: long })
+}
+
 async fn get(connection: &Connection, url: &Url) -> Result<(u16, String), Error> {
     let response = connection.execute_request(&Request::new(url.clone(), Method::Get)).await?;
     let (status, _, body) = response.deconstruct();
@@ -182,9 +188,7 @@ async fn an_answer_without_end_is_cut_off() {
         socket.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await.unwrap();
         while socket.write_all(&[b'x'; 65_536]).await.is_ok() {}
     });
-    let long = Duration::from_secs(60);
-    let limits = TimeLimits { connect: long, request: long, query: long, idle: long };
-    let error = get(&Connection::with_limits(limits), &url).await.unwrap_err();
+    let error = get(&unhurried(), &url).await.unwrap_err();
     assert!(matches!(&error, Error::Garbled(text) if text.starts_with("more than")), "{error:?}");
 }
 
@@ -193,9 +197,7 @@ async fn the_largest_page_is_read_whole() {
     let page = "x".repeat(4 * 1024 * 1024);
     let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{page}", page.len());
     let (url, _) = server(Behaviour::Answer(answer.leak())).await;
-    let long = Duration::from_secs(60);
-    let limits = TimeLimits { connect: long, request: long, query: long, idle: long };
-    assert!(get(&Connection::with_limits(limits), &url).await == Ok((200, page)));
+    assert!(get(&unhurried(), &url).await == Ok((200, page)));
 }
 
 #[tokio::test]

@@ -31,12 +31,13 @@ impl App {
         let storage = Service::start(|request, _| Reply::Now(stored(request))).await;
         let port = dev::ports::free_port().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_handler"));
-        command.env_clear().current_dir(env!("CARGO_MANIFEST_DIR")).envs(settings.iter().copied()).envs([
+        command.env_clear().current_dir(env!("CARGO_MANIFEST_DIR")).envs([
             ("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string().as_str()),
             ("AzureWebJobsStorage__tableServiceUri", &storage.url("")),
             ("AzureWebJobsStorage__queueServiceUri", &storage.url("/")),
             ("RUST_LOG", "trace"),
         ]);
+        command.envs(settings.iter().copied());
         let process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let app = Self { port, process, storage };
         let start = Instant::now();
@@ -235,6 +236,11 @@ fn tools(commands: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
+/// A command that answers this, and keeps its arguments in the file `asked` beside it.
+fn noting(answer: &str) -> String {
+    format!("echo \"$@\" >> \"$(dirname \"$0\")/asked\"; echo '{answer}'")
+}
+
 async fn app_of_a_developer(tools: &Path, settings: &[(&str, &str)]) -> App {
     let path = format!("{}:/usr/bin:/bin", tools.display());
     App::start(&[&[("PATH", path.as_str())], settings].concat()).await
@@ -243,8 +249,7 @@ async fn app_of_a_developer(tools: &Path, settings: &[(&str, &str)]) -> App {
 #[tokio::test]
 async fn on_the_machine_of_a_developer_the_azure_cli_is_asked() {
     let answer = format!(r#"{{"accessToken":"{TOKEN}","expires_on":4102444800,"tokenType":"Bearer"}}"#);
-    let script = r#"echo "$@" >> "$(dirname "$0")/asked"; echo '"#.to_owned() + &answer + "'";
-    let tools = tools(&[("az", &script)]);
+    let tools = tools(&[("az", &noting(&answer))]);
     let settings = [("AzureWebJobsStorage__tenantId", "contoso.onmicrosoft.com")];
     let app = app_of_a_developer(tools.path(), &settings).await;
     for id in ["order-123", "order-124"] {
@@ -266,7 +271,8 @@ async fn a_developer_who_is_not_signed_in_is_told_so() {
         [(&[("az", az)][..], "azd not found on PATH"), (&[("az", az), ("azd", azd)], "run `azd auth login` to log in")]
     {
         let tools = tools(commands);
-        let app = app_of_a_developer(tools.path(), &[]).await;
+        // Errors are printed whatever this says.
+        let app = app_of_a_developer(tools.path(), &[("RUST_LOG", "off")]).await;
         assert_eq!(app.deliver("order-123").await.0, 500);
         let printed = app.end().await;
         assert!(printed.contains("Please run 'az login' to setup account."), "{printed}");
@@ -277,8 +283,7 @@ async fn a_developer_who_is_not_signed_in_is_told_so() {
 #[tokio::test]
 async fn the_developer_cli_serves_when_the_azure_cli_is_not_there() {
     let answer = format!(r#"{{"token":"{TOKEN}","expiresOn":"2100-01-01T00:00:00Z"}}"#);
-    let script = r#"echo "$@" >> "$(dirname "$0")/asked"; echo '"#.to_owned() + &answer + "'";
-    let tools = tools(&[("azd", &script)]);
+    let tools = tools(&[("azd", &noting(&answer))]);
     let app = app_of_a_developer(tools.path(), &[("AzureWebJobsStorage__tenantId", "contoso.onmicrosoft.com")]).await;
     assert_eq!(app.deliver("order-123").await.0, 200);
     let bearer = format!("Bearer {TOKEN}");

@@ -151,6 +151,7 @@ async fn a_large_body_behind_an_invocation_is_read_where_nobody_wants_it() {
             assert_eq!(statuses(&answer), ["200", expected], "{line}");
         }
     }
+    assert_eq!(app.receipts().await.len(), 1, "one order, however often it came");
 }
 
 #[tokio::test]
