@@ -5,7 +5,7 @@
 //! <https://man7.org/linux/man-pages/man7/ip.7.html>, `ip_local_port_range`
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    net::Ipv4Addr,
     ops::Range,
     sync::{
         LazyLock,
@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use tokio::net::TcpSocket;
 
 /// Linux begins with outgoing connections at 32768, macOS at 49152.
 const RANGE: Range<u16> = 12_000..32_000;
@@ -30,19 +31,43 @@ static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16
 pub fn free_port() -> Result<u16> {
     let ports =
         std::iter::repeat_with(|| RANGE.start + NEXT.fetch_add(1, Ordering::Relaxed) % (RANGE.end - RANGE.start));
-    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    ports.take(ATTEMPTS).find(is_free).context("no free port on loopback")
+    ports.take(ATTEMPTS).find(|port| is_free(*port).is_ok()).context("no free port on loopback")
+}
+
+/// Without listening: a program that is being started holds this socket too, until it is loaded, and one that listens
+/// would be in the way of whom the port is for.
+fn is_free(port: u16) -> std::io::Result<()> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv4Addr::LOCALHOST, port).into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{net::TcpListener, process::Command};
+
+    #[test]
+    fn a_port_can_be_listened_on_at_once_while_programs_are_started() {
+        std::thread::scope(|scope| {
+            let starting = scope.spawn(|| {
+                for _ in 0..1_000 {
+                    assert!(Command::new("true").status().unwrap().success());
+                }
+            });
+            while !starting.is_finished() {
+                TcpListener::bind((Ipv4Addr::LOCALHOST, free_port().unwrap())).unwrap();
+            }
+        });
+    }
 
     #[test]
     fn no_two_callers_get_the_same_port_nor_one_that_is_taken() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port().unwrap())).unwrap();
         let mut ports: Vec<_> = (0..100).map(|_| free_port().unwrap()).collect();
-        ports.push(taken.local_addr().unwrap().port());
+        let taken_port = taken.local_addr().unwrap().port();
+        assert!(is_free(taken_port).is_err(), "somebody listens on it");
+        ports.push(taken_port);
         assert!(ports.iter().all(|port| RANGE.contains(port)));
         ports.sort_unstable();
         ports.dedup();
