@@ -14,19 +14,20 @@ use bytes::Bytes;
 use criterion::Criterion;
 use handler::{
     attempt::Attempt,
+    functions::queue_with_idempotency::{Decided, read_and_decide},
     idempotency::{
-        Fingerprint, Key, Ledger, Operation,
-        record::{Content, Lifetime, OutboxRow, Record, Row},
+        Fingerprint, Key, Ledger,
+        record::{Row, rows},
     },
     json::Object,
-    order::{self, Order},
-    outbox,
+    message,
     protocol::{
         invocation::queue_message,
         response::{self, Answer},
     },
     storage::{Account, Queue, RowTag, Table, batch},
 };
+use order::DOMAIN;
 use serde_json::{Value, json};
 use std::{hint::black_box, sync::Arc, time::Duration};
 use time::macros::datetime;
@@ -35,6 +36,10 @@ use tokio::runtime::Runtime;
 /// Lines that make an order of about 2 KiB, and of almost 64 KiB, the most that a queue message can hold.
 const MEDIUM_LINES: usize = 17;
 const LARGE_LINES: usize = 640;
+
+#[path = "../src/order.rs"]
+#[expect(dead_code, reason = "a bench runs no unit tests")]
+mod order;
 
 const ETAG: &str = "W/\"datetime'2026-11-21T10%3A20%3A00.1234567Z'\"";
 const BATCH_TYPE: &str = "multipart/mixed; boundary=batchresponse_8e3a0c3c-0a1f-4d3f-8f0e-5a8f6a3a7b11";
@@ -69,60 +74,44 @@ fn bench_order(criterion: &mut Criterion, size: &str, message: &str) {
     case("whole chain", &mut || drop(black_box(chain(&body, &attempt))));
 
     let object = Object::parse(message).unwrap();
-    let order = Order::parse(&object).unwrap();
-    let decision = order::decide(&order).unwrap();
-    let key = Key::new(order::SCOPE, order.id.as_str());
-    let logs = [format!("Processing idempotent message id={} payload={}", order.id, order::logged(&object))];
-    let answer = Answer { receipt: Some(decision.receipt.clone()), quarantine: None };
+    let logs = ["Processing idempotent message id=order-123 payload={\"id\":\"order-123\",\"amount\":42}".to_owned()];
+    let receipt = read_and_decide(&DOMAIN, message, &attempt).unwrap().operation.receipt;
+    let answer = Answer { receipt: Some(receipt), quarantine: None };
     case("protocol::invocation::queue_message", &mut || drop(black_box(queue_message(&body))));
+    case("queue_with_idempotency::read_and_decide", &mut || {
+        drop(black_box(read_and_decide(&DOMAIN, message, &attempt)))
+    });
     case("json::Object::parse", &mut || drop(black_box(Object::parse(message))));
-    case("order::Order::parse", &mut || drop(black_box(Order::parse(&object))));
-    case("idempotency::Key::new", &mut || drop(black_box(Key::new(order::SCOPE, order.id.as_str()))));
-    case("idempotency::Fingerprint::new", &mut || drop(black_box(Fingerprint::new(&object, order::ID))));
-    case("order::decide", &mut || drop(black_box(order::decide(&order))));
-    let subject = (order::SOURCE, order.id.as_str());
-    case("outbox::bodies", &mut || drop(black_box(outbox::bodies(&decision.events, subject, &key, &attempt))));
-    case("order::logged", &mut || drop(black_box(order::logged(&object))));
+    case("idempotency::Key::new", &mut || drop(black_box(Key::new(DOMAIN.scope, "order-123"))));
+    case("idempotency::Fingerprint::new", &mut || drop(black_box(Fingerprint::new(&object, &["id"]))));
+    case("message::printable", &mut || drop(black_box(message::printable(&object, "id", DOMAIN.printable))));
     case("protocol::response::success", &mut || drop(black_box(response::success(&answer, &logs))));
 }
 
 /// All that happens to an order but the requests and the log.
-fn chain(body: &[u8], attempt: &Attempt) -> (Key, Fingerprint, Vec<String>, actix_web::HttpResponse) {
+fn chain(body: &[u8], attempt: &Attempt) -> (Decided, actix_web::HttpResponse) {
     let message = queue_message(body).unwrap();
-    let object = Object::parse(&message).unwrap();
-    let order = Order::parse(&object).unwrap();
-    let key = Key::new(order::SCOPE, order.id.as_str());
-    let fingerprint = Fingerprint::new(&object, order::ID);
-    let decision = order::decide(&order).unwrap();
-    let bodies = outbox::bodies(&decision.events, (order::SOURCE, order.id.as_str()), &key, attempt);
-    let logs = [format!("Processing idempotent message id={} payload={}", order.id, order::logged(&object))];
-    let answer = Answer { receipt: Some(decision.receipt), quarantine: None };
-    (key, fingerprint, bodies, response::success(&answer, &logs))
+    let mut decided = read_and_decide(&DOMAIN, &message, attempt).unwrap();
+    let logs = [format!("Processing idempotent message id={} payload={}", decided.id, decided.printable)];
+    let answer = Answer { receipt: Some(std::mem::take(&mut decided.operation.receipt)), quarantine: None };
+    (decided, response::success(&answer, &logs))
 }
 
 /// The batch that commits an order with one event: made, made strict, and its answer read.
 fn bench_batch(criterion: &mut Criterion, attempt: &Attempt) {
     let runtime = runtime();
     let table = Table::new(&account(), "idempotency", canned(StatusCode::Accepted, BATCH_TYPE, batch_answer()));
-    let object = Object::parse(r#"{"id":"order-123","amount":42}"#).unwrap();
-    let (key, fingerprint) = (Key::new(order::SCOPE, "order-123"), Fingerprint::new(&object, order::ID));
-    let decision = order::decide(&Order::parse(&object).unwrap()).unwrap();
-    let events = outbox::bodies(&decision.events, (order::SOURCE, "order-123"), &key, attempt);
-    let content = Content { fingerprint: &fingerprint, receipt: &decision.receipt, events: events.len() };
-    let lifetime = Lifetime { committed_at: attempt.now, expires_at: attempt.now + time::Duration::days(30) };
-    let rows = || {
-        let record = Record::new(&key, content, "5b0c1f4e5b0c1f4e5b0c1f4e5b0c1f4e", lifetime);
-        [Row::Record(record), Row::Outbox(OutboxRow::new(&key, (0, &events[0]), attempt.now))]
-    };
+    let operation = read_and_decide(&DOMAIN, r#"{"id":"order-123","amount":42}"#, attempt).unwrap().operation;
+    let retention = time::Duration::days(30);
+    let rows = || rows(&operation, "5b0c1f4e5b0c1f4e5b0c1f4e5b0c1f4e", attempt.now, retention);
     case(criterion, "batch: rows", rows);
-    let (partition_key, rows) = (key.partition_key(), rows());
+    let (partition_key, rows) = (operation.key.partition_key(), rows());
     let insert = || runtime.block_on(table.insert_all(&partition_key, &rows)).unwrap();
     case(criterion, "batch: storage::Table::insert_all", insert);
     let (request, answer) = (batch_request(&rows), batch_answer());
     case(criterion, "batch: storage::batch::strict", || batch::strict(&request));
     case(criterion, "batch: storage::batch::check_answer", || batch::check_answer(BATCH_TYPE, &answer, 2).unwrap());
-    let ledger = Ledger::new(table, time::Duration::days(30));
-    let operation = Operation { key: &key, fingerprint: &fingerprint, receipt: &decision.receipt, events: &events };
+    let ledger = Ledger::new(table, retention);
     let commit = || runtime.block_on(ledger.commit(&operation, attempt)).unwrap();
     case(criterion, "batch: idempotency::Ledger::commit", commit);
 }
@@ -131,10 +120,8 @@ fn bench_batch(criterion: &mut Criterion, attempt: &Attempt) {
 fn bench_storage(criterion: &mut Criterion, attempt: &Attempt) {
     let runtime = runtime();
     let queue = Queue::new(&account(), "order-events", canned(StatusCode::Created, "application/xml", Bytes::new()));
-    let key = Key::new(order::SCOPE, "order-123");
-    let object = Object::parse(r#"{"id":"order-123","amount":42}"#).unwrap();
-    let decision = order::decide(&Order::parse(&object).unwrap()).unwrap();
-    let events = outbox::bodies(&decision.events, (order::SOURCE, "order-123"), &key, attempt);
+    let operation = read_and_decide(&DOMAIN, r#"{"id":"order-123","amount":42}"#, attempt).unwrap().operation;
+    let (key, events) = (operation.key, operation.events);
     case(criterion, "publish: storage::Queue::put", || runtime.block_on(queue.put(&events[0])).unwrap());
     let table = Table::new(&account(), "idempotency", canned(StatusCode::NoContent, "text/plain", Bytes::new()));
     let (partition_key, row) = (key.partition_key(), RowTag { row_key: key.outbox_row_key(0), etag: ETAG.to_owned() });
@@ -151,12 +138,9 @@ fn account() -> Account {
 }
 
 fn new_attempt() -> Attempt {
-    Attempt {
-        invocation_id: "5b0c1f4e-8c1f-4c55-9d6e-0f2c8b7d1a90".to_owned(),
-        now: datetime!(2026-11-21 10:20:00.1234567 UTC),
-        deadline: tokio::time::Instant::now() + Duration::from_secs(3600),
-        random: fastrand::Rng::with_seed(1),
-    }
+    let id = "5b0c1f4e-8c1f-4c55-9d6e-0f2c8b7d1a90".to_owned();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(3600);
+    Attempt::new(id, datetime!(2026-11-21 10:20:00.1234567 UTC), deadline, fastrand::Rng::with_seed(1))
 }
 
 fn order(lines: usize) -> Value {

@@ -5,16 +5,14 @@
 //! process and every other invocation in it. Dropping it there is safe: see [`ledger`](crate::idempotency::ledger).
 
 use crate::{
-    attempt::Attempt,
-    functions::{Failure, queue_with_idempotency, scheduled_with_retry},
-    idempotency::Ledger,
+    attempt::{Attempt, time_of_day},
+    functions::{App, Failure, queue_with_idempotency, scheduled_with_retry},
     logging::InvocationLog,
     protocol::{
         invocation::{queue_message, timer_tick},
-        response::{self, Answer, Cause},
+        response::{self, Answer, InvocationError},
     },
     quarantine::{self, Rejection},
-    storage::Queue,
 };
 use actix_web::{
     HttpRequest, HttpResponse, HttpServer,
@@ -29,34 +27,23 @@ use tokio::{
 use tracing::{Instrument, error, warn};
 use uuid::Uuid;
 
-/// The longest body: the largest queue message, encoded twice and repeated in `Metadata`, stays below 1 MiB.
+/// Longest body: the largest queue message, encoded twice and repeated in `Metadata`, stays below 1 MiB.
 const MAX_BODY: usize = 2 * 1024 * 1024;
 
 /// The host keeps idle connections for a minute and does not repeat a request that meets a closed one.
 const KEEP_ALIVE: Duration = Duration::from_secs(5 * 60);
 
-/// How long invocations in flight may go on after the process was asked to end; the host waits 10 s.
+/// Time that invocations in flight have after the process was asked to end; the host waits 10 s.
 const DRAIN_SECONDS: u64 = 8;
 
-/// What the functions work with.
-#[derive(Debug)]
-pub struct App {
-    /// The committed operations.
-    pub ledger: Ledger,
-    /// Where their events are published.
-    pub events: Queue,
-    /// How long one invocation may take.
-    pub invocation_limit: Duration,
-}
-
-/// Serves invocations on `listener`.
+/// Serves invocations of `app` on `listener`, each for no longer than `limit`.
 ///
 /// # Errors
 ///
 /// The listener cannot be used.
-pub fn server(listener: TcpListener, app: App) -> std::io::Result<Server> {
-    let app = Data::new(app);
-    let server = HttpServer::new(move || actix_web::App::new().app_data(app.clone()).configure(routes))
+pub fn server(listener: TcpListener, app: App, limit: Duration) -> std::io::Result<Server> {
+    let served = Data::new(Served { app, limit });
+    let server = HttpServer::new(move || actix_web::App::new().app_data(served.clone()).configure(routes))
         // An instance has a fraction of a core, and an invocation mostly waits: one thread serves thousands a second.
         .workers(1)
         .keep_alive(KEEP_ALIVE)
@@ -67,7 +54,12 @@ pub fn server(listener: TcpListener, app: App) -> std::io::Result<Server> {
     Ok(server.run())
 }
 
-/// The paths the host may call.
+struct Served {
+    app: App,
+    limit: Duration,
+}
+
+/// Names the paths the host may call.
 fn routes(services: &mut ServiceConfig) {
     services
         .service(resource("/").route(get().to(ready)).default_service(to(not_found)))
@@ -77,12 +69,12 @@ fn routes(services: &mut ServiceConfig) {
 }
 
 async fn ready(payload: Payload) -> HttpResponse {
-    discard(payload).await;
+    yield_before_answer(payload).await;
     response::ready()
 }
 
 async fn not_found(payload: Payload) -> HttpResponse {
-    discard(payload).await;
+    yield_before_answer(payload).await;
     response::not_found()
 }
 
@@ -90,23 +82,23 @@ async fn not_found(payload: Payload) -> HttpResponse {
 ///
 /// Of a pipelined request actix-http (3.20) has read a part already, and waits until that is wanted; an answer in the
 /// same instant would leave it waiting for ever, with the connection open.
-async fn discard(payload: Payload) {
+async fn yield_before_answer(payload: Payload) {
     drop(payload);
     yield_now().await;
 }
 
-/// What an invocation comes as.
-type Call = (HttpRequest, Payload, Data<App>);
+/// Arguments of every route.
+type Call = (HttpRequest, Payload, Data<Served>);
 
 async fn queue(call: Call) -> HttpResponse {
     invoke("queue_with_idempotency", call, async |app, body, attempt| {
         let message = queue_message(&body)?;
         // The message is in it twice, escaped twice, and the requests take the longest.
         drop(body);
-        match queue_with_idempotency::run(&app.ledger, &app.events, &message, &attempt).await {
+        match queue_with_idempotency::run(app, &message, attempt).await {
             Ok(receipt) => Ok(Answer { receipt: Some(receipt), quarantine: None }),
-            Err(Failure::Reject(rejection)) => give_up(&rejection, &message, &attempt),
-            Err(Failure::Retry(cause)) => Err(cause.into()),
+            Err(Failure::Reject(rejection)) => quarantine(&rejection, &message, attempt),
+            Err(Failure::Retry(error)) => Err(error.into()),
         }
     })
     .await
@@ -114,63 +106,58 @@ async fn queue(call: Call) -> HttpResponse {
 
 async fn timer(call: Call) -> HttpResponse {
     invoke("scheduled_with_retry", call, async |app, body, attempt| {
-        let tick = timer_tick(&body)?;
-        scheduled_with_retry::run(&app.ledger, &app.events, &tick, &attempt).await?;
+        scheduled_with_retry::run(app, &timer_tick(&body)?, attempt).await?;
         Ok(Answer::default())
     })
     .await
 }
 
 /// Takes a message off the queue by keeping it, with the reason, on another.
-fn give_up(rejection: &Rejection, message: &str, attempt: &Attempt) -> Result<Answer, Cause> {
-    warn!("{} reason={}", rejection.warning, rejection.reason);
+fn quarantine(rejection: &Rejection, message: &str, attempt: &Attempt) -> Result<Answer, InvocationError> {
+    warn!("{}", rejection.warning());
     let envelope = quarantine::envelope(rejection, message, attempt);
-    let envelope = envelope.ok_or(Cause::TooLargeForQuarantine(rejection.reason))?;
+    let envelope = envelope.ok_or(InvocationError::TooLargeForQuarantine(rejection.reason.as_str()))?;
     Ok(Answer { receipt: None, quarantine: Some(envelope) })
 }
 
 async fn invoke(
     function: &'static str,
-    (request, payload, app): Call,
-    work: impl AsyncFnOnce(Data<App>, Bytes, Attempt) -> Result<Answer, Cause> + 'static,
+    (request, payload, served): Call,
+    work: impl AsyncFnOnce(&App, Bytes, &Attempt) -> Result<Answer, InvocationError> + 'static,
 ) -> HttpResponse {
-    let attempt = attempt(&request, app.invocation_limit);
-    let (deadline, limit) = (attempt.deadline, app.invocation_limit);
+    let limit = served.limit;
+    let attempt = attempt(&request, limit);
+    let deadline = attempt.deadline;
     let log = InvocationLog::default();
     let span = log.open(function, &attempt.invocation_id);
-    let run = timeout_at(deadline, async move { work(app, read(payload).await?, attempt).await });
+    let run = timeout_at(deadline, async move { work(&served.app, read(payload).await?, &attempt).await });
     let result = match actix_web::rt::spawn(run.instrument(span.clone())).await {
         Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(Cause::Deadline(limit)),
-        Err(_) => Err(Cause::Panic),
+        Ok(Err(_)) => Err(InvocationError::Deadline(limit)),
+        Err(_) => Err(InvocationError::Panic),
     };
     match result {
         Ok(answer) => response::success(&answer, &log.take()),
-        Err(cause) => {
-            span.in_scope(|| error!("Invocation failed: {cause}"));
+        Err(error) => {
+            span.in_scope(|| error!("Invocation failed: {error}"));
             log.print();
-            response::failure(&cause)
+            response::failure(&error)
         }
     }
 }
 
-/// Reads the clocks and the source of randomness, once.
-#[expect(clippy::disallowed_methods, reason = "the only reader of the clock")]
+/// Reads the clocks and draws a seed, once.
 fn attempt(request: &HttpRequest, limit: Duration) -> Attempt {
     let id = request.headers().get("x-azure-functions-invocationid").and_then(|id| id.to_str().ok());
-    Attempt {
-        invocation_id: id.unwrap_or("unknown").to_owned(),
-        now: time::OffsetDateTime::now_utc(),
-        deadline: Instant::now() + limit,
-        // From the operating system: instances started from one image at one instant must not draw the same.
-        random: fastrand::Rng::with_seed(Uuid::new_v4().as_u64_pair().0),
-    }
+    // From the operating system: instances started from one image at one instant must not draw the same.
+    let random = fastrand::Rng::with_seed(Uuid::new_v4().as_u64_pair().0);
+    Attempt::new(id.unwrap_or("unknown").to_owned(), time_of_day(), Instant::now() + limit, random)
 }
 
-async fn read(payload: Payload) -> Result<Bytes, Cause> {
+async fn read(payload: Payload) -> Result<Bytes, InvocationError> {
     match payload.to_bytes_limited(MAX_BODY).await {
         Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) => Err(Cause::Incomplete(error.to_string())),
-        Err(_) => Err(Cause::Incomplete(format!("more than {MAX_BODY} bytes"))),
+        Ok(Err(error)) => Err(InvocationError::Incomplete(error.to_string())),
+        Err(_) => Err(InvocationError::Incomplete(format!("more than {MAX_BODY} bytes"))),
     }
 }

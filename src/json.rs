@@ -7,8 +7,8 @@
 //! in which 0.1 and 0.10000000000000000001 are one amount of money.
 
 use serde::{
-    Deserialize,
-    de::{Deserializer, MapAccess, Visitor},
+    Deserialize, Serialize,
+    de::{Deserializer, Error, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt, ops::Range};
@@ -101,13 +101,13 @@ impl<'a> Object<'a> {
         self.members.iter().find(|member| member.name == name).map(|member| member.value.get())
     }
 
-    /// The canonical form of the object without the member `name`: the same text for every spelling of the same
-    /// content, whatever the order of names, white space, escapes, and the way numbers are written.
+    /// Writes the canonical form of the object without the members `left_out`: the same text for every spelling of the
+    /// same content, whatever the order of names, white space, escapes, and the way numbers are written.
     #[must_use]
-    pub fn canonical_without(&self, name: &str) -> String {
+    pub fn canonical_without(&self, left_out: &[&str]) -> String {
         let mut out = String::with_capacity(self.canonical.len() + self.members.len() + 1);
         out.push('{');
-        for member in self.members.iter().filter(|member| member.name != name) {
+        for member in self.members.iter().filter(|member| !left_out.contains(&member.name.as_ref())) {
             separate(&mut out, '{');
             out.push_str(&self.canonical[member.canonical.clone()]);
         }
@@ -116,7 +116,41 @@ impl<'a> Object<'a> {
     }
 }
 
-/// JSON text in which the two characters that XML cannot hold are escaped: queue messages travel in XML.
+/// A number that keeps the text it was sent in: 10.50 stays 10.50, and no digit of a big one is lost.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub struct Number(Box<RawValue>);
+
+impl Number {
+    /// The number as it was sent, in the grammar of JSON.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        if is_number(raw.get()) { Ok(Self(raw)) } else { Err(Error::custom("a member is not a number")) }
+    }
+}
+
+/// Whether a valid JSON value is a number.
+pub(crate) fn is_number(raw: &str) -> bool {
+    raw.starts_with(|c: char| c == '-' || c.is_ascii_digit())
+}
+
+/// Reads a member that may be absent but, when present, must not be null: for `#[serde(default, deserialize_with)]`.
+///
+/// # Errors
+///
+/// The value does not fit the type.
+pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Escapes the two characters that XML cannot hold in a JSON text: queue messages travel in XML.
 #[must_use]
 pub fn xml_safe(json: String) -> String {
     if json.contains(['\u{fffe}', '\u{ffff}']) {
@@ -279,7 +313,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn canonical(text: &str) -> Result<String, InvalidJson> {
-        Object::parse(text).map(|object| object.canonical_without(""))
+        Object::parse(text).map(|object| object.canonical_without(&[]))
     }
 
     #[track_caller]
@@ -334,7 +368,7 @@ mod tests {
     #[test]
     fn the_named_member_is_left_out_at_the_top_only() {
         let object = Object::parse(r#"{"id":"1","b":{"id":2},"a":3}"#).unwrap();
-        assert_eq!(object.canonical_without("id"), r#"{"a":3,"b":{"id":2}}"#);
+        assert_eq!(object.canonical_without(&["id"]), r#"{"a":3,"b":{"id":2}}"#);
         assert_eq!(object.get("id"), Some(r#""1""#));
         assert_eq!(object.get("absent"), None);
     }

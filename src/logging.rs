@@ -39,7 +39,7 @@ pub fn start(levels: Targets) {
         tracing::error!("panic at {place}: {message}");
     }));
     let is_printed = move |metadata: &Metadata<'_>| is_safe(metadata) && is_wanted(&levels, metadata);
-    tracing_subscriber::registry().with(Lines.with_filter(filter_fn(is_printed))).init();
+    tracing_subscriber::registry().with(LogLayer.with_filter(filter_fn(is_printed))).init();
 }
 
 /// Warnings and errors are printed whatever `RUST_LOG` says: one of them may be all there is to know about a message.
@@ -54,11 +54,11 @@ fn is_safe(metadata: &Metadata<'_>) -> bool {
 
 /// The INFO lines of one invocation, until it is known where they go.
 #[derive(Debug, Clone, Default)]
-pub struct InvocationLog(Arc<Mutex<Collected>>);
+pub struct InvocationLog(Arc<Mutex<CollectedLines>>);
 
 #[derive(Debug, Default)]
-struct Collected {
-    /// What stands after every line of the console: function, invocation, order.
+struct CollectedLines {
+    /// End of every line on the console: function, invocation, order.
     context: String,
     lines: Vec<String>,
 }
@@ -77,7 +77,7 @@ impl InvocationLog {
         span
     }
 
-    /// The lines for the answer of an invocation that succeeded.
+    /// Takes the lines for the answer of an invocation that succeeded.
     #[must_use]
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().lines)
@@ -91,25 +91,25 @@ impl InvocationLog {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Collected> {
+    fn lock(&self) -> MutexGuard<'_, CollectedLines> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Sends each event where the operator will see it.
-struct Lines;
+struct LogLayer;
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         if let Some(log) = context.span(id).and_then(|span| span.extensions().get::<InvocationLog>().cloned()) {
-            let mut fields = Fields::default();
+            let mut fields = FieldTexts::default();
             values.record(&mut fields);
             log.lock().context.push_str(&fields.others);
         }
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
+        let mut fields = FieldTexts::default();
         event.record(&mut fields);
         let line = fields.message + &fields.others;
         let mut scope = context.event_scope(event).into_iter().flatten();
@@ -138,17 +138,17 @@ fn write_line(console: &mut impl std::io::Write, line: &str, context: &str) {
 
 /// The fields of an event or a span, as text.
 #[derive(Default)]
-struct Fields {
+struct FieldTexts {
     message: String,
     others: String,
 }
 
-impl Visit for Fields {
+impl Visit for FieldTexts {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let value = format!("{value:?}");
         match field.name() {
             "message" => self.message = Escaped(&value).to_string(),
-            // What `log` says of itself when its records pass through `tracing`.
+            // Members that `log` adds when its records pass through `tracing`.
             name if name.starts_with("log.") => {}
             name => {
                 let _ = write!(self.others, " {name}={}", Escaped(&value));
@@ -182,7 +182,7 @@ mod tests {
 
     fn collect(run: impl FnOnce(&InvocationLog)) -> InvocationLog {
         let log = InvocationLog::default();
-        let subscriber = tracing_subscriber::registry().with(Lines.with_filter(filter_fn(is_safe)));
+        let subscriber = tracing_subscriber::registry().with(LogLayer.with_filter(filter_fn(is_safe)));
         tracing::subscriber::with_default(subscriber, || {
             log.open("queue_with_idempotency", "5b0c1f4e").in_scope(|| run(&log));
         });

@@ -7,19 +7,77 @@ use crate::{attempt::Attempt, json::xml_safe, storage::queue::MAX_MESSAGE};
 use serde::Serialize;
 use time::format_description::well_known::Rfc3339;
 
-/// Why a message is given up.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// One word for it, in the envelope and in the log.
-    pub reason: &'static str,
-    /// What exactly is wrong, for the person who looks at the envelope. It may repeat parts of the message, so it is
-    /// not logged.
-    pub detail: String,
-    /// The log line. It repeats nothing of the message but allow-listed members.
-    pub warning: String,
+/// Why a message is rejected. All reasons stand here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// It is not a JSON object that every reader understands alike.
+    InvalidJson,
+    /// It has no id.
+    MissingId,
+    /// Its id cannot identify anything.
+    InvalidId,
+    /// Something else in it is not what it should be, or what follows from it is too large to commit.
+    InvalidOrder,
+    /// Its id belongs to an order with other content.
+    Conflict,
 }
 
-/// What is put on the quarantine queue, as JSON.
+impl Reason {
+    /// One word for it, in the envelope and in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidJson => "invalid_json",
+            Self::MissingId => "missing_id",
+            Self::InvalidId => "invalid_id",
+            Self::InvalidOrder => "invalid_order",
+            Self::Conflict => "conflict",
+        }
+    }
+
+    const fn warning(self) -> &'static str {
+        match self {
+            Self::InvalidJson => "Invalid JSON; cannot apply idempotency.",
+            Self::MissingId => "Missing id field; cannot apply idempotency.",
+            Self::InvalidId => "Invalid id field; cannot apply idempotency.",
+            Self::InvalidOrder => "Invalid order; quarantining it.",
+            Self::Conflict => "Conflicting message detected; quarantining it.",
+        }
+    }
+}
+
+/// A message that no delivery can make acceptable.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Kind of the problem.
+    pub reason: Reason,
+    /// Text for the person who looks at the envelope. It may repeat parts of the message, so it is not logged.
+    pub detail: String,
+    /// What the log line may repeat of the message.
+    pub printable: String,
+}
+
+impl Rejection {
+    /// Rejects a message, of which nothing is known that may be printed.
+    #[must_use]
+    pub const fn new(reason: Reason, detail: String) -> Self {
+        Self { reason, detail, printable: String::new() }
+    }
+
+    /// Rejects a message whose content the domain does not accept.
+    #[must_use]
+    pub const fn invalid_order(detail: String) -> Self {
+        Self::new(Reason::InvalidOrder, detail)
+    }
+
+    /// The log line.
+    #[must_use]
+    pub fn warning(&self) -> String {
+        format!("{} {} reason={}", self.reason.warning(), self.printable, self.reason.as_str())
+    }
+}
+
+/// Message on the quarantine queue, as JSON.
 #[derive(Debug, Serialize)]
 struct Envelope<'a> {
     reason: &'static str,
@@ -29,12 +87,12 @@ struct Envelope<'a> {
     message: &'a str,
 }
 
-/// The envelope of a rejected `message`, which is kept character for character; `None` when it would not fit into one
-/// queue message.
+/// Writes the envelope of a rejected `message`, which is kept character for character; `None` when it would not fit into
+/// one queue message.
 #[must_use]
 pub fn envelope(rejection: &Rejection, message: &str, attempt: &Attempt) -> Option<String> {
     let envelope = Envelope {
-        reason: rejection.reason,
+        reason: rejection.reason.as_str(),
         detail: &rejection.detail,
         invocation_id: &attempt.invocation_id,
         time: attempt.now.format(&Rfc3339).unwrap_or_default(),
@@ -50,13 +108,13 @@ mod tests {
     use time::macros::datetime;
 
     fn quarantined(message: &str) -> Option<serde_json::Value> {
-        let rejection = Rejection { reason: "invalid_json", detail: "truncated".to_owned(), warning: String::new() };
-        let attempt = Attempt {
-            invocation_id: "5b0c1f4e".to_owned(),
-            now: datetime!(2026-11-21 10:20:00 UTC),
-            deadline: tokio::time::Instant::now(),
-            random: fastrand::Rng::with_seed(1),
-        };
+        let rejection = Rejection::new(Reason::InvalidJson, "truncated".to_owned());
+        let attempt = Attempt::new(
+            "5b0c1f4e".to_owned(),
+            datetime!(2026-11-21 10:20:00 UTC),
+            tokio::time::Instant::now(),
+            fastrand::Rng::with_seed(1),
+        );
         envelope(&rejection, message, &attempt).map(|text| serde_json::from_str(&text).unwrap())
     }
 

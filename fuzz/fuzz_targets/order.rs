@@ -1,31 +1,42 @@
-//! The parser of orders: no text makes it panic, the canonical form is one, and what is accepted can be committed.
+//! The way of a message to its operation: no text makes it panic, the canonical form is one, and what is decided can be
+//! committed.
 
 #![no_main]
 
 use handler::{
-    idempotency::{Fingerprint, Key},
+    attempt::Attempt,
+    functions::queue_with_idempotency::{Decided, read_and_decide},
+    idempotency::Fingerprint,
     json::{Object, xml_safe},
-    order::{self, Order},
+    quarantine::Reason,
 };
 use libfuzzer_sys::fuzz_target;
+use order::DOMAIN;
+
+#[path = "../../src/order.rs"]
+mod order;
 
 fuzz_target!(|text: &str| {
+    let now = time::OffsetDateTime::UNIX_EPOCH;
+    let attempt = Attempt::new(String::new(), now, tokio::time::Instant::now(), fastrand::Rng::with_seed(1));
+    let decided = read_and_decide(&DOMAIN, text, &attempt);
     let Ok(object) = Object::parse(text) else { return };
     check_canonical(&object);
     check_xml_safe(&object, text);
-    match Order::parse(&object) {
-        Ok(order) => check_accepted(&object, &order),
-        // It is decided by the id alone that an id is missing or invalid.
-        Err(rejection) if rejection.reason == order::MISSING_ID => {
-            assert!(object.get(order::ID).is_none_or(|id| id == "null"));
-        }
-        Err(rejection) => assert!([order::INVALID_ID, order::INVALID_ORDER].contains(&rejection.reason)),
+    let id = object.get(DOMAIN.id_member);
+    match decided {
+        Ok(decided) => check_decided(&object, &decided),
+        Err(rejection) => match rejection.reason {
+            Reason::MissingId => assert!(id.is_none_or(|id| id == "null")),
+            Reason::InvalidId | Reason::InvalidOrder => assert!(id.is_some()),
+            reason => panic!("an object is rejected as {reason:?}"),
+        },
     }
 });
 
-/// The canonical form is an object with the same content, and its own canonical form.
+/// Checks that the canonical form is an object with the same content, and its own canonical form.
 fn check_canonical(object: &Object<'_>) {
-    for left_out in ["", order::ID] {
+    for left_out in [&[][..], &[DOMAIN.id_member]] {
         let canonical = object.canonical_without(left_out);
         let again = Object::parse(&canonical).expect("the canonical form is an object");
         assert_eq!(again.canonical_without(left_out), canonical);
@@ -37,20 +48,15 @@ fn check_xml_safe(object: &Object<'_>, text: &str) {
     let safe = xml_safe(text.to_owned());
     assert!(!safe.contains(['\u{fffe}', '\u{ffff}']));
     let again = Object::parse(&safe).expect("escaping leaves an object");
-    assert_eq!(again.canonical_without(""), object.canonical_without(""));
+    assert_eq!(again.canonical_without(&[]), object.canonical_without(&[]));
 }
 
-fn check_accepted(object: &Object<'_>, order: &Order<'_>) {
-    let id = order.id.as_str();
+fn check_decided(object: &Object<'_>, Decided { id, printable, operation }: &Decided) {
     assert!(!id.is_empty() && id == id.trim() && !id.contains(char::is_control) && id.chars().count() <= 256, "{id:?}");
-    let key = Key::new(order::SCOPE, id);
+    let key = &operation.key;
     assert_eq!((key.partition_key().len(), key.record_row_key().len()), ("bucket~00".len(), "record~".len() + 64));
-
-    let decision = order::decide(order).expect("an order that can be read is accepted");
-    let receipt = Object::parse(&decision.receipt).expect("a receipt is an object");
-    assert_eq!(receipt.get(order::ID), Some(serde_json::Value::from(id).to_string().as_str()));
+    let receipt = Object::parse(&operation.receipt).expect("a receipt is an object");
+    assert_eq!(receipt.get("id"), Some(serde_json::Value::from(id.as_str()).to_string().as_str()));
     assert_eq!(receipt.get("amount"), object.get("amount"), "to the character");
-
-    let logged = order::logged(object);
-    assert!(logged.len() <= object.get(order::ID).unwrap_or_default().len() + 100, "{logged}");
+    assert!(printable.len() <= object.get(DOMAIN.id_member).unwrap_or_default().len() + 100, "{printable}");
 }

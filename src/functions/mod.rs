@@ -1,4 +1,4 @@
-//! The functions, one file each, and the two ways in which one can fail.
+//! The functions, one file each, what they work with, and the two ways in which one can fail.
 //!
 //! A failure answers the platform's question: *should this be delivered again?* Yes by default: `?` on an error of the
 //! infrastructure means [`Failure::Retry`]. Giving a message up is explicit, and never loses it: [`Failure::Reject`]
@@ -7,7 +7,23 @@
 pub mod queue_with_idempotency;
 pub mod scheduled_with_retry;
 
-use crate::{idempotency::ledger, quarantine::Rejection};
+use crate::{
+    decision::Domain,
+    idempotency::{Ledger, ledger},
+    quarantine::Rejection,
+    storage::Queue,
+};
+
+/// What the functions work with.
+#[derive(Debug)]
+pub struct App {
+    /// The kind of operation this app is about.
+    pub domain: Domain,
+    /// The committed operations.
+    pub ledger: Ledger,
+    /// Queue on which their events are published.
+    pub events: Queue,
+}
 
 /// Why a function did not do what it was asked to.
 #[derive(Debug)]

@@ -6,11 +6,14 @@
 //! or ticks: what is done is no longer in the table, and what is in the table is to be done. Each may be repeated or
 //! cut off at any point, and two instances may do it at once.
 
+use super::App;
 use crate::{
     attempt::Attempt,
-    idempotency::{Ledger, key::bucket_of_the_tick, ledger},
-    outbox,
-    storage::Queue,
+    idempotency::{
+        key::bucket_to_purge,
+        ledger::{Error, Progress},
+        outbox,
+    },
 };
 use tokio::time::Instant;
 use tracing::info;
@@ -31,7 +34,7 @@ pub struct TimerTick {
 /// # Errors
 ///
 /// Something is left to do that may succeed in the next attempt.
-pub async fn run(ledger: &Ledger, events: &Queue, tick: &TimerTick, attempt: &Attempt) -> Result<(), ledger::Error> {
+pub async fn run(app: &App, tick: &TimerTick, attempt: &Attempt) -> Result<(), Error> {
     let TimerTick { past_due, max_retry_count, .. } = tick;
     info!("Timer fired. past_due={past_due}. This function retries up to {max_retry_count} times every 5 seconds.");
     if tick.retry_count > 0 {
@@ -39,11 +42,13 @@ pub async fn run(ledger: &Ledger, events: &Queue, tick: &TimerTick, attempt: &At
     }
     // A third of the time for each of the two, so that both end well before the host would end them.
     let third = attempt.deadline.saturating_duration_since(Instant::now()) / 3;
-    let relayed = outbox::relay(ledger, events, attempt, Instant::now() + third).await;
+    let relayed = outbox::relay(&app.ledger, &app.events, attempt, Instant::now() + third).await;
     // A record outlives its events: without it, the next copy of the order would be refused for the event that is left.
-    let keeps_records = relayed.unfinished.contains(&bucket_of_the_tick(attempt.now));
-    let (purged, purge) = if keeps_records { (0, Ok(())) } else { ledger.purge(attempt, Instant::now() + third).await };
+    let purged = match relayed.unfinished.contains(&bucket_to_purge(attempt.now)) {
+        true => Progress::default(),
+        false => app.ledger.purge(attempt, Instant::now() + third).await,
+    };
     let (published, unfinished) = (relayed.events, relayed.unfinished.len());
-    info!("Relayed {published} events, purged {purged} expired records, {unfinished} buckets unfinished.");
-    relayed.cause.map_or(Ok(()), Err).and(purge)
+    info!("Relayed {published} events, purged {} expired records, {unfinished} buckets unfinished.", purged.done);
+    relayed.cause.or(purged.stopped_by).map_or(Ok(()), Err)
 }

@@ -1,5 +1,4 @@
-//! Where the record of an operation is, and what its content was: both are hashes, so that no message can choose its
-//! row.
+//! The key of an operation, and the fingerprint of its content: both are hashes, so that no message can choose its row.
 //!
 //! Raw ids are never keys: Table Storage [forbids some
 //! characters](https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model#characters-disallowed-in-key-fields)
@@ -11,9 +10,9 @@ use crate::json::Object;
 use sha2::{Digest, Sha256, digest::Output};
 use time::OffsetDateTime;
 
-/// Records are spread over this many partitions: enough to stay far below the 2,000 entities per second that [one
-/// partition is good for](https://learn.microsoft.com/azure/storage/tables/scalability-targets), few enough for purging
-/// to delete a hundred of them in one request.
+/// Number of partitions. It is large enough for commits to stay far below the 2,000 entities per second of [one
+/// partition](https://learn.microsoft.com/azure/storage/tables/scalability-targets), and small enough for a purge to
+/// delete a hundred records in one request.
 pub const BUCKETS: u8 = 64;
 
 /// Version of the way from (scope, id) to keys.
@@ -22,7 +21,7 @@ const KEY_SCHEMA: &[u8] = b"1";
 /// Version of the way from content to fingerprint.
 const FINGERPRINT_SCHEMA: &[u8] = b"1";
 
-/// Identifies one operation for ever: every copy of a message has the same key.
+/// Identity of one operation for ever: every copy of a message has the same key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     hash: String,
@@ -30,7 +29,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of the operation `id` among the operations of `scope`.
+    /// Computes the key of the operation `id` in `scope`.
     #[must_use]
     pub fn new(scope: &str, id: &str) -> Self {
         let digest = digest(&[KEY_SCHEMA, scope.as_bytes(), id.as_bytes()]);
@@ -55,13 +54,13 @@ impl Key {
         format!("outbox~{}~{index}", self.hash)
     }
 
-    /// The `RowKey`s of all events of this operation lie in this range, the end excluded.
+    /// Range of the `RowKey`s of all events of this operation, the end excluded.
     #[must_use]
     pub fn outbox_range(&self) -> (String, String) {
         (format!("outbox~{}~", self.hash), format!("outbox~{}~~", self.hash))
     }
 
-    /// Identifies the event `index` of this operation for ever, however often it is published.
+    /// Id of the event `index` of this operation for ever, however often it is published.
     #[must_use]
     pub fn event_id(&self, index: usize) -> String {
         format!("{}-{index}", self.hash)
@@ -74,23 +73,24 @@ pub fn partition_key(bucket: u8) -> String {
     format!("bucket~{bucket:02x}")
 }
 
-/// The bucket whose turn it is at `now`: another one every five minutes, in an order without pattern, so that every
+/// Chooses the bucket whose turn it is at `now`: another one every five minutes, in an order without pattern, so that every
 /// bucket has its turn whatever the schedule of the timer is, and without anything to remember.
 #[must_use]
-pub fn bucket_of_the_tick(now: OffsetDateTime) -> u8 {
+pub fn bucket_to_purge(now: OffsetDateTime) -> u8 {
     let turn = now.unix_timestamp().div_euclid(5 * 60);
     digest(&[&turn.to_be_bytes()])[0] >> 2
 }
 
-/// What a message says, apart from its id: tells a duplicate from another order with the same id.
+/// Content of a message, apart from its id: tells a duplicate from another order with the same id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint(String);
 
 impl Fingerprint {
-    /// The fingerprint of everything in `object` but the member `id`, which is in the [`Key`].
+    /// Computes the fingerprint of everything in `object` but the members `left_out`: the id, which is in the [`Key`],
+    /// and those that are not content.
     #[must_use]
-    pub fn new(object: &Object<'_>, id: &str) -> Self {
-        let digest = digest(&[FINGERPRINT_SCHEMA, object.canonical_without(id).as_bytes()]);
+    pub fn new(object: &Object<'_>, left_out: &[&str]) -> Self {
+        let digest = digest(&[FINGERPRINT_SCHEMA, object.canonical_without(left_out).as_bytes()]);
         Self(format!("{digest:x}"))
     }
 
@@ -155,7 +155,7 @@ mod tests {
                 "66b2693d8ed79a0d8a973de20fa8b9355f81ed5659da25e79ac575d3a6c9d205",
             ),
         ] {
-            assert_eq!(Fingerprint::new(&Object::parse(text).unwrap(), "id").as_str(), fingerprint, "{text}");
+            assert_eq!(Fingerprint::new(&Object::parse(text).unwrap(), &["id"]).as_str(), fingerprint, "{text}");
         }
     }
 
@@ -167,20 +167,28 @@ mod tests {
 
     #[test]
     fn the_id_is_not_part_of_the_fingerprint_and_all_else_is() {
-        let fingerprint = |text| Fingerprint::new(&Object::parse(text).unwrap(), "id");
+        let fingerprint = |text| Fingerprint::new(&Object::parse(text).unwrap(), &["id"]);
         assert_eq!(fingerprint(r#"{"id":"42","amount":1}"#), fingerprint(r#"{"amount":1.0,"id":42}"#));
         assert_ne!(fingerprint(r#"{"id":"42","amount":1}"#), fingerprint(r#"{"id":"42","amount":2}"#));
         assert_ne!(fingerprint(r#"{"id":"42","amount":1}"#), fingerprint(r#"{"id":"42","amount":1,"note":null}"#));
     }
 
     #[test]
+    fn a_member_that_is_not_content_does_not_change_the_fingerprint() {
+        let fingerprint = |text| Fingerprint::new(&Object::parse(text).unwrap(), &["id", "updated_at"]);
+        assert_eq!(fingerprint(r#"{"id":"42","updated_at":1}"#), fingerprint(r#"{"id":"42","updated_at":[2]}"#));
+        assert_eq!(fingerprint(r#"{"id":"42","updated_at":1}"#), fingerprint(r#"{"id":"42"}"#));
+        assert_ne!(fingerprint(r#"{"v":{"updated_at":1}}"#), fingerprint(r#"{"v":{"updated_at":2}}"#));
+    }
+
+    #[test]
     fn every_bucket_has_its_turn_whatever_the_schedule() {
         let start = datetime!(2026-11-21 00:00 UTC);
         for minutes in [5, 10, 60, 64, 24 * 60] {
-            let ticks = (0..1_000).map(|tick| bucket_of_the_tick(start + Duration::minutes(minutes * tick)));
+            let ticks = (0..1_000).map(|tick| bucket_to_purge(start + Duration::minutes(minutes * tick)));
             assert_eq!(ticks.collect::<BTreeSet<_>>(), (0..BUCKETS).collect(), "every {minutes} minutes");
         }
-        assert_eq!(bucket_of_the_tick(start), bucket_of_the_tick(start + Duration::seconds(299)));
+        assert_eq!(bucket_to_purge(start), bucket_to_purge(start + Duration::seconds(299)));
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! Commits operations and purges old records: the only writer of the table.
+//! The ledger commits operations and purges old records: the only writer of the table.
 //!
 //! Every request here may be lost, applied without an answer, or applied late, and a caller may be killed between any
 //! two of them. What makes that harmless: a record is only ever *inserted*, with the commit id of its attempt, and only
@@ -7,14 +7,14 @@
 //! Dropping a future of this module at any point is safe for the same reason: the next delivery looks.
 
 use super::{
-    Fingerprint, Key,
-    key::{bucket_of_the_tick, partition_key},
-    record::{Content, Lifetime, OutboxRow, Record, Row, SCHEMA, StoredRecord, edm_date_time},
+    Key,
+    key::{bucket_to_purge, partition_key},
+    record::{Operation, Row, SCHEMA, StoredRecord, edm_date_time, rows},
     verdict::{Verdict, verdict},
 };
 use crate::{
     attempt::Attempt,
-    retry::{Backoff, Failed, until},
+    backoff::{Backoff, retry},
     storage::{self, RowTag, Table, table::Pages},
 };
 use futures::{StreamExt, TryStreamExt};
@@ -25,17 +25,17 @@ use tokio::time::Instant;
 use tracing::warn;
 
 /// An event younger than this is about to be published by the invocation that committed it.
-pub const GRACE: Duration = Duration::seconds(30);
+pub const PUBLISH_GRACE: Duration = Duration::seconds(30);
 
-/// A duplicate looks for events left behind when its record is of this age: a crash brings the message back after the
+/// A duplicate publishes events left behind when its record is of this age: a crash brings the message back after the
 /// `visibilityTimeout`, or after ten minutes when the host itself is gone. Before, the first delivery may be at work;
 /// later, the timer has had its turn.
-const LEFT_BEHIND: Range<Duration> = GRACE..Duration::minutes(15);
+const REPUBLISH_AGE: Range<Duration> = PUBLISH_GRACE..Duration::minutes(15);
 
-/// How much longer than its retention a record is kept. The retention counts from the beginning of the attempt, by the
+/// Time for which a record is kept beyond its retention. The retention counts from the beginning of the attempt, by the
 /// clock of its worker, but the insert may come later, and the clocks of two workers differ. This covers the five minutes
 /// of an attempt under `functionTimeout` as it is, half an hour for a lost request, and clocks ten minutes off each way.
-pub const MARGIN: Duration = Duration::hours(1);
+pub const PURGE_MARGIN: Duration = Duration::hours(1);
 
 /// The records of all committed operations.
 #[derive(Debug)]
@@ -58,30 +58,32 @@ pub enum Error {
     OutOfTime,
 }
 
-/// An operation to commit.
-#[derive(Debug)]
-pub struct Operation<'a> {
-    /// Which operation it is.
-    pub key: &'a Key,
-    /// What its message says.
-    pub fingerprint: &'a Fingerprint,
-    /// What to answer when it is committed, to this delivery and to all later ones.
-    pub receipt: &'a str,
-    /// The bodies of its events, to publish after the commit.
-    pub events: &'a [String],
+/// Work that may have been stopped before its end.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Number of rows or events that are done.
+    pub done: usize,
+    /// Reason why something is left.
+    pub stopped_by: Option<Error>,
 }
 
-/// How a commit ended.
+impl Progress {
+    pub(super) fn stop(self, error: Error) -> Self {
+        Self { stopped_by: Some(error), ..self }
+    }
+}
+
+/// Result of a commit.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The operation took effect now; these events are to be published.
-    Committed(Vec<Pending>),
+    Committed(Vec<OutboxEntry>),
     /// It had taken effect before.
     Duplicate {
-        /// What the first delivery was answered.
+        /// Answer to the first delivery.
         receipt: String,
-        /// What the first delivery left behind.
-        pending: Vec<Pending>,
+        /// Events that the first delivery left behind.
+        unpublished: Vec<OutboxEntry>,
     },
     /// Another operation with the same id had taken effect before.
     Conflict,
@@ -89,16 +91,16 @@ pub enum Outcome {
 
 /// A committed event that is not known to be published.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Pending {
-    /// Where it is stored.
+pub struct OutboxEntry {
+    /// Partition in which it is stored.
     #[serde(rename = "PartitionKey")]
     pub partition_key: String,
-    /// As it was seen there.
+    /// Row, as it was seen there.
     #[serde(flatten)]
     pub tag: RowTag,
     /// See [`SCHEMA`]: of a later version only this is known.
     pub schema: i32,
-    /// What to publish.
+    /// Message to publish.
     #[serde(default, deserialize_with = "text_or_null")]
     pub body: String,
 }
@@ -109,7 +111,7 @@ fn text_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D:
 }
 
 impl Ledger {
-    /// A ledger in `table` that keeps records for `retention`.
+    /// Makes a ledger in `table` that keeps records for `retention`.
     #[must_use]
     pub const fn new(table: Table, retention: Duration) -> Self {
         Self { table, retention }
@@ -122,31 +124,27 @@ impl Ledger {
     /// # Errors
     ///
     /// It is not known to be committed, and the next delivery has to look again.
-    pub async fn commit(&self, operation: &Operation<'_>, attempt: &Attempt) -> Result<Outcome, Error> {
-        let mut random = attempt.random.clone();
+    pub async fn commit(&self, operation: &Operation, attempt: &Attempt) -> Result<Outcome, Error> {
+        let mut random = attempt.random();
         let commit_id = format!("{:032x}", random.u128(..));
-        let rows = self.rows(operation, &commit_id, attempt.now);
-        until(attempt.deadline, Backoff::PATIENT.pauses(random), async || {
-            match self.insert(operation.key, &rows).await {
-                Ok(etags) => Ok(Outcome::Committed(self.inserted(operation, etags).await)),
-                Err(error) if error.is_conflict() || error.may_be_applied() => {
-                    let verdict = self.look(operation, &commit_id).await?;
-                    self.conclude(operation, verdict, (error, attempt.now)).await
+        let rows = rows(operation, &commit_id, attempt.now, self.retention);
+        retry(attempt.deadline, Backoff::PATIENT.delays(random), Error::wait_before_retry, async || {
+            let error = match self.insert(&operation.key, &rows).await {
+                Ok(etags) => return Ok(Outcome::Committed(self.inserted(operation, etags).await)),
+                Err(error) if error.is_conflict() || error.may_be_applied() => error,
+                Err(error) => return Err(error.into()),
+            };
+            match verdict(self.read_record(&operation.key).await?, &commit_id, &operation.fingerprint) {
+                Verdict::Committed => {
+                    Ok(Outcome::Committed(self.unpublished_of(&operation.key, operation.events.len()).await))
                 }
-                Err(error) => Err(failed(error)),
+                Verdict::Duplicate(record) => Ok(self.duplicate(&operation.key, record, attempt.now).await),
+                Verdict::Conflict => Ok(Outcome::Conflict),
+                Verdict::NotApplied => Err(error.into()),
+                Verdict::UnknownSchema(version) => Err(Error::UnknownSchema(version)),
             }
         })
         .await
-    }
-
-    /// The entities of the transaction; the record comes first, so that a refusal is about it.
-    fn rows<'a>(&self, operation: &'a Operation<'_>, commit_id: &'a str, now: OffsetDateTime) -> Vec<Row<'a>> {
-        let &Operation { key, fingerprint, receipt, events } = operation;
-        let lifetime = Lifetime { committed_at: now, expires_at: now.saturating_add(self.retention) };
-        let content = Content { fingerprint, receipt, events: events.len() };
-        let record = Row::Record(Record::new(key, content, commit_id, lifetime));
-        let event = |(index, body): (usize, &'a String)| Row::Outbox(OutboxRow::new(key, (index, body), now));
-        std::iter::once(record).chain(events.iter().enumerate().map(event)).collect()
     }
 
     /// Inserts the rows, into a new table when there is none yet.
@@ -163,107 +161,91 @@ impl Ledger {
     }
 
     /// The events just inserted, as they were inserted: the answer has their `ETag`s, after that of the record.
-    async fn inserted(&self, operation: &Operation<'_>, etags: Vec<Option<String>>) -> Vec<Pending> {
-        let &Operation { key, events, .. } = operation;
-        let pending = etags.into_iter().skip(1).zip(events).enumerate().map(|(index, (etag, body))| {
+    async fn inserted(&self, operation: &Operation, etags: Vec<Option<String>>) -> Vec<OutboxEntry> {
+        let Operation { key, events, .. } = operation;
+        let entries = etags.into_iter().skip(1).zip(events).enumerate().map(|(index, (etag, body))| {
             let tag = RowTag { row_key: key.outbox_row_key(index), etag: etag? };
-            Some(Pending { partition_key: key.partition_key(), tag, schema: SCHEMA, body: body.clone() })
+            Some(OutboxEntry { partition_key: key.partition_key(), tag, schema: SCHEMA, body: body.clone() })
         });
-        match pending.collect::<Option<Vec<_>>>() {
-            Some(pending) => pending,
-            None => self.left_behind(key).await,
+        match entries.collect::<Option<Vec<_>>>() {
+            Some(entries) => entries,
+            None => self.unpublished_of(key, events.len()).await,
         }
     }
 
-    /// Reads what is stored for an operation whose insert was refused or not answered.
-    async fn look(&self, operation: &Operation<'_>, commit_id: &str) -> Result<Verdict, Failed<Error>> {
-        let (partition_key, row_key) = (operation.key.partition_key(), operation.key.record_row_key());
-        let stored = match self.table.get::<StoredRecord>(&partition_key, &row_key).await {
-            Err(error) if error.is_table_missing() => None,
-            result => result.map_err(failed)?,
-        };
-        Ok(verdict(stored, commit_id, operation.fingerprint))
-    }
-
-    /// What the verdict means for an insert that ended with `refusal`.
-    async fn conclude(
-        &self,
-        operation: &Operation<'_>,
-        verdict: Verdict,
-        (refusal, now): (storage::Error, OffsetDateTime),
-    ) -> Result<Outcome, Failed<Error>> {
-        match verdict {
-            Verdict::Committed if operation.events.is_empty() => Ok(Outcome::Committed(Vec::new())),
-            Verdict::Committed => Ok(Outcome::Committed(self.left_behind(operation.key).await)),
-            Verdict::Duplicate(record) => {
-                let looks = record.events > 0 && LEFT_BEHIND.contains(&(now - record.committed_at));
-                let pending = if looks { self.left_behind(operation.key).await } else { Vec::new() };
-                Ok(Outcome::Duplicate { receipt: record.receipt, pending })
-            }
-            Verdict::Conflict => Ok(Outcome::Conflict),
-            Verdict::NotApplied => Err(Failed::Transient { retry_after: refusal.retry_after(), cause: refusal.into() }),
-            Verdict::UnknownSchema(version) => Err(Failed::Permanent(Error::UnknownSchema(version))),
+    /// Reads the record of an operation whose insert was refused or not answered.
+    async fn read_record(&self, key: &Key) -> Result<Option<StoredRecord>, storage::Error> {
+        match self.table.get(&key.partition_key(), &key.record_row_key()).await {
+            Err(error) if error.is_table_missing() => Ok(None),
+            result => result,
         }
     }
 
-    /// The events of one operation that are not published. The operation stands whether or not they can be read.
-    async fn left_behind(&self, key: &Key) -> Vec<Pending> {
-        let (start, end) = key.outbox_range();
-        let range = format!("PartitionKey eq '{}' and RowKey ge '{start}' and RowKey lt '{end}'", key.partition_key());
-        let pages = self.pages_of_events(range);
-        pages.try_concat().await.unwrap_or_else(|error| {
+    async fn duplicate(&self, key: &Key, record: StoredRecord, now: OffsetDateTime) -> Outcome {
+        let may_be_left = REPUBLISH_AGE.contains(&(now - record.committed_at));
+        let unpublished = if may_be_left { self.unpublished_of(key, record.events).await } else { Vec::new() };
+        Outcome::Duplicate { receipt: record.receipt, unpublished }
+    }
+
+    /// Lists the events of an operation that are not published. The operation stands whether or not they can be read.
+    async fn unpublished_of(&self, key: &Key, events: usize) -> Vec<OutboxEntry> {
+        if events == 0 {
+            return Vec::new();
+        }
+        let (partition_key, (start, end)) = (key.partition_key(), key.outbox_range());
+        let range = format!("PartitionKey eq '{partition_key}' and RowKey ge '{start}' and RowKey lt '{end}'");
+        self.pages_of_events(range).try_concat().await.unwrap_or_else(|error| {
             warn!("The events of this order are left to the timer: {error}");
             Vec::new()
         })
     }
 
-    /// The events of a bucket that were committed before `now` less [`GRACE`], page by page.
-    pub fn pending(&self, bucket: u8, now: OffsetDateTime) -> Pages<'_, Pending> {
-        let (partition_key, before) = (partition_key(bucket), edm_date_time(now - GRACE));
+    /// Lists the events of a bucket that were committed before `now` less [`PUBLISH_GRACE`], page by page.
+    pub fn unpublished_events(&self, bucket: u8, now: OffsetDateTime) -> Pages<'_, OutboxEntry> {
+        let (partition_key, before) = (partition_key(bucket), edm_date_time(now - PUBLISH_GRACE));
         self.pages_of_events(format!(
             "PartitionKey eq '{partition_key}' and RowKey ge 'outbox~' and RowKey lt 'outbox~~' and created_at lt datetime'{before}'"
         ))
     }
 
-    fn pages_of_events(&self, filter: String) -> Pages<'_, Pending> {
+    fn pages_of_events(&self, filter: String) -> Pages<'_, OutboxEntry> {
         self.table.query(filter, "PartitionKey,RowKey,schema,body")
     }
 
-    /// Takes `events` of one partition, which are published, out of the outbox.
+    /// Deletes the outbox rows of `entries` of one partition, which have been published.
     ///
     /// # Errors
     ///
     /// Some may be left, to be published again under the same id.
-    pub async fn published(&self, events: &[&Pending]) -> Result<(), storage::Error> {
-        let Some(Pending { partition_key, .. }) = events.first() else { return Ok(()) };
-        self.delete(partition_key, &events.iter().map(|event| &event.tag).collect::<Vec<_>>()).await
+    pub async fn delete_published(&self, entries: &[&OutboxEntry]) -> Result<(), storage::Error> {
+        let Some(OutboxEntry { partition_key, .. }) = entries.first() else { return Ok(()) };
+        self.delete(partition_key, &entries.iter().map(|entry| &entry.tag).collect::<Vec<_>>()).await
     }
 
-    /// Deletes the records of this tick's bucket that are past their retention and [`MARGIN`], until `stop`. Says how
-    /// many, also when some are left.
-    pub async fn purge(&self, attempt: &Attempt, stop: Instant) -> (usize, Result<(), Error>) {
-        let partition_key = partition_key(bucket_of_the_tick(attempt.now));
+    /// Deletes the records of this tick's bucket that are past their retention and [`PURGE_MARGIN`], until `stop`.
+    pub async fn purge(&self, attempt: &Attempt, stop: Instant) -> Progress {
+        let partition_key = partition_key(bucket_to_purge(attempt.now));
         let filter = format!(
             "PartitionKey eq '{partition_key}' and RowKey ge 'record~' and RowKey lt 'record~~' and expires_at lt datetime'{}'",
-            edm_date_time(attempt.now - MARGIN)
+            edm_date_time(attempt.now - PURGE_MARGIN)
         );
-        let mut purged = 0;
+        let mut purged = Progress::default();
         let mut pages = self.table.query::<RowTag>(filter, "RowKey");
         while let Some(page) = pages.next().await {
             let page = match page {
                 Ok(page) => page,
                 Err(error) if error.is_table_missing() => break,
-                Err(error) => return (purged, Err(error.into())),
+                Err(error) => return purged.stop(error.into()),
             };
             if let Err(error) = self.delete(&partition_key, &page.iter().collect::<Vec<_>>()).await {
-                return (purged, Err(error.into()));
+                return purged.stop(error.into());
             }
-            purged += page.len();
+            purged.done += page.len();
             if Instant::now() >= stop {
-                return (purged, Err(Error::OutOfTime));
+                return purged.stop(Error::OutOfTime);
             }
         }
-        (purged, Ok(()))
+        purged
     }
 
     /// Deletes rows of one partition as they were seen. One that is gone was deleted by another instance.
@@ -287,11 +269,16 @@ fn ignore_gone(error: storage::Error) -> Result<(), storage::Error> {
     if error.is_changed_or_gone() { Ok(()) } else { Err(error) }
 }
 
-/// Another attempt helps when the storage recovers, and when a table that was just created can be seen.
-fn failed(error: storage::Error) -> Failed<Error> {
-    if error.is_transient() || error.is_table_missing() {
-        Failed::Transient { retry_after: error.retry_after(), cause: error.into() }
-    } else {
-        Failed::Permanent(error.into())
+impl Error {
+    /// Another attempt helps when the storage recovers, when a table that was just created can be seen, and when a
+    /// record that an insert met was purged before it could be read.
+    fn wait_before_retry(&self) -> Option<std::time::Duration> {
+        match self {
+            Self::Storage(error) if error.is_table_missing() || error.is_conflict() => {
+                Some(error.retry_after().unwrap_or_default())
+            }
+            Self::Storage(error) => error.wait_before_retry(),
+            Self::UnknownSchema(_) | Self::OutOfTime => None,
+        }
     }
 }

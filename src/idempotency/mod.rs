@@ -5,12 +5,15 @@
 //! reads what the winner stored and lets [`verdict`] say what that means. There is no state "in progress", hence no
 //! lease, no takeover and no record that is stuck; and there is no upsert and no unconditional write.
 //!
-//! [`key`], [`record`] and [`verdict`] are pure; [`ledger`] does the requests.
+//! [`key`], [`record`] and [`verdict`] are pure. [`ledger`] does the requests, and [`outbox`] publishes what it committed.
 
-pub mod key;
+// Each imports only from those below it.
+pub mod outbox;
 pub mod ledger;
-pub mod record;
 pub mod verdict;
+pub mod record;
+pub mod key;
 
 pub use key::{Fingerprint, Key};
-pub use ledger::{Ledger, Operation, Outcome};
+pub use ledger::{Ledger, Outcome};
+pub use record::Operation;

@@ -1,4 +1,4 @@
-//! What is stored of a committed operation: its record, and its events until they are published.
+//! The rows of a committed operation: its record, and its events until they are published.
 //!
 //! Entities that are inserted once and never changed: [types and
 //! limits](https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model). The schema
@@ -11,7 +11,7 @@ use crate::storage::{
     queue::{self, MAX_MESSAGE},
 };
 use serde::{Deserialize, Serialize};
-use time::{OffsetDateTime, macros::format_description};
+use time::{Duration, OffsetDateTime, macros::format_description};
 
 /// Version of the record's properties.
 pub const SCHEMA: i32 = 1;
@@ -26,29 +26,10 @@ pub const MAX_EVENTS: usize = MAX_OPERATIONS - 1;
 /// once more, which doubles it at worst, and every entity has half a kilobyte around it.
 pub const MAX_TEXTS: usize = 2 * 1024 * 1024 - 64 * 1024;
 
-/// What is committed does not fit into the table or the queue.
+/// An operation that does not fit into the table or the queue.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum TooLarge {
-    /// The receipt.
-    #[error("the receipt has {0} UTF-16 units, more than the {MAX_TEXT} of a table property")]
-    Receipt(usize),
-    /// One event, in the table.
-    #[error("event {0} has {1} UTF-16 units, more than the {MAX_TEXT} of a table property")]
-    Event(usize, usize),
-    /// One event, on the queue.
-    #[error(
-        "event {0} has {1} bytes, more than the {MAX_MESSAGE} of a queue message, or more than that when escaped in XML"
-    )]
-    Message(usize, usize),
-    /// The number of events.
-    #[error("there are {0} events, more than the {MAX_EVENTS} of an entity group transaction beside the record")]
-    Events(usize),
-    /// All together.
-    #[error(
-        "receipt and events have {0} bytes, more than the {MAX_TEXTS} that surely fit into an entity group transaction"
-    )]
-    Transaction(usize),
-}
+#[error("{0}")]
+pub struct TooLarge(String);
 
 /// Checks that a `receipt` and the bodies of its `events` can be committed and published.
 ///
@@ -56,23 +37,46 @@ pub enum TooLarge {
 ///
 /// The limit that is broken.
 pub fn check_size(receipt: &str, events: &[String]) -> Result<(), TooLarge> {
-    let units = |text: &str| text.encode_utf16().count();
-    if units(receipt) > MAX_TEXT {
-        return Err(TooLarge::Receipt(units(receipt)));
-    }
+    check_text("the receipt", receipt)?;
     if events.len() > MAX_EVENTS {
-        return Err(TooLarge::Events(events.len()));
+        let limit = format!("more than the {MAX_EVENTS} of an entity group transaction beside the record");
+        return Err(TooLarge(format!("there are {} events, {limit}", events.len())));
     }
     for (index, event) in events.iter().enumerate() {
-        if units(event) > MAX_TEXT {
-            return Err(TooLarge::Event(index, units(event)));
-        }
+        check_text(&format!("event {index}"), event)?;
         if !queue::fits(event) {
-            return Err(TooLarge::Message(index, event.len()));
+            let limit =
+                format!("more than the {MAX_MESSAGE} of a queue message, or more than that when escaped in XML");
+            return Err(TooLarge(format!("event {index} has {} bytes, {limit}", event.len())));
         }
     }
     let bytes = receipt.len() + events.iter().map(String::len).sum::<usize>();
-    if bytes > MAX_TEXTS { Err(TooLarge::Transaction(bytes)) } else { Ok(()) }
+    if bytes > MAX_TEXTS {
+        let limit = format!("more than the {MAX_TEXTS} that surely fit into an entity group transaction");
+        return Err(TooLarge(format!("receipt and events have {bytes} bytes, {limit}")));
+    }
+    Ok(())
+}
+
+fn check_text(name: &str, text: &str) -> Result<(), TooLarge> {
+    let units = text.encode_utf16().count();
+    if units > MAX_TEXT {
+        return Err(TooLarge(format!("{name} has {units} UTF-16 units, more than the {MAX_TEXT} of a table property")));
+    }
+    Ok(())
+}
+
+/// An operation to commit.
+#[derive(Debug)]
+pub struct Operation {
+    /// Identity of the operation.
+    pub key: Key,
+    /// Content of its message.
+    pub fingerprint: Fingerprint,
+    /// Answer to this delivery and to all later ones, once it is committed.
+    pub receipt: String,
+    /// Bodies of its events, to publish after the commit.
+    pub events: Vec<String>,
 }
 
 /// An entity of the transaction that commits an operation.
@@ -102,9 +106,7 @@ pub struct OutboxRow<'a> {
 }
 
 impl<'a> OutboxRow<'a> {
-    /// The event `index` of the operation `key`.
-    #[must_use]
-    pub fn new(key: &Key, (index, body): (usize, &'a str), created_at: OffsetDateTime) -> Self {
+    fn new(key: &Key, index: usize, body: &'a str, created_at: OffsetDateTime) -> Self {
         Self {
             partition_key: key.partition_key(),
             row_key: key.outbox_row_key(index),
@@ -137,44 +139,37 @@ pub struct Record<'a> {
     expires_at: String,
 }
 
-/// The times of a record.
-#[derive(Debug, Clone, Copy)]
-pub struct Lifetime {
-    /// When the operation was committed.
-    pub committed_at: OffsetDateTime,
-    /// From when on the record may be purged.
-    pub expires_at: OffsetDateTime,
-}
-
-/// What an operation leaves behind.
-#[derive(Debug, Clone, Copy)]
-pub struct Content<'a> {
-    /// What its message says.
-    pub fingerprint: &'a Fingerprint,
-    /// What it is answered.
-    pub receipt: &'a str,
-    /// How many events it has.
-    pub events: usize,
-}
-
 impl<'a> Record<'a> {
-    /// The record of the operation `key`, which `commit_id` tries to commit.
-    #[must_use]
-    pub fn new(key: &Key, content: Content<'a>, commit_id: &'a str, lifetime: Lifetime) -> Self {
+    fn new(operation: &'a Operation, commit_id: &'a str, now: OffsetDateTime, retention: Duration) -> Self {
         Self {
-            partition_key: key.partition_key(),
-            row_key: key.record_row_key(),
+            partition_key: operation.key.partition_key(),
+            row_key: operation.key.record_row_key(),
             schema: SCHEMA,
-            fingerprint: content.fingerprint.as_str(),
-            receipt: content.receipt,
+            fingerprint: operation.fingerprint.as_str(),
+            receipt: &operation.receipt,
             commit_id,
-            events: content.events,
+            events: operation.events.len(),
             committed_at_type: "Edm.DateTime",
-            committed_at: edm_date_time(lifetime.committed_at),
+            committed_at: edm_date_time(now),
             expires_at_type: "Edm.DateTime",
-            expires_at: edm_date_time(lifetime.expires_at),
+            expires_at: edm_date_time(now.saturating_add(retention)),
         }
     }
+}
+
+/// Makes the entities of the transaction by which `commit_id` tries to commit an operation at `now`. The record comes
+/// first, so that a refusal is about it.
+#[must_use]
+pub fn rows<'a>(
+    operation: &'a Operation,
+    commit_id: &'a str,
+    now: OffsetDateTime,
+    retention: Duration,
+) -> Vec<Row<'a>> {
+    let record = Row::Record(Record::new(operation, commit_id, now, retention));
+    let events = operation.events.iter().enumerate();
+    let events = events.map(|(index, body)| Row::Outbox(OutboxRow::new(&operation.key, index, body, now)));
+    std::iter::once(record).chain(events).collect()
 }
 
 /// A record as the table holds it. Everything but the version may be missing, because of a later version only the
@@ -183,19 +178,19 @@ impl<'a> Record<'a> {
 pub struct StoredRecord {
     /// See [`SCHEMA`].
     pub schema: i32,
-    /// What the committed message said.
+    /// Content of the committed message.
     #[serde(default)]
     pub fingerprint: String,
-    /// What it was answered.
+    /// Answer to it.
     #[serde(default)]
     pub receipt: String,
-    /// Which attempt committed it.
+    /// Id of the attempt that committed it.
     #[serde(default)]
     pub commit_id: String,
-    /// How many events it has.
+    /// Number of its events.
     #[serde(default)]
     pub events: usize,
-    /// When it was committed.
+    /// Time of the commit.
     #[serde(default = "long_ago", with = "time::serde::rfc3339")]
     pub committed_at: OffsetDateTime,
 }
@@ -204,7 +199,7 @@ const fn long_ago() -> OffsetDateTime {
     OffsetDateTime::UNIX_EPOCH
 }
 
-/// A time as Table Storage writes it: [ISO 8601 in
+/// Writes a time as Table Storage does: [ISO 8601 in
 /// UTC](https://learn.microsoft.com/rest/api/storageservices/formatting-datetime-values).
 #[must_use]
 pub fn edm_date_time(time: OffsetDateTime) -> String {
@@ -222,21 +217,21 @@ mod tests {
     #[test]
     fn a_record_is_stored_with_its_version_and_its_typed_times() {
         let object = Object::parse(r#"{"id":"order-123","amount":42}"#).unwrap();
-        let fingerprint = Fingerprint::new(&object, "id");
-        let key = Key::new("orders", "order-123");
-        let lifetime = Lifetime {
-            committed_at: datetime!(2026-11-21 10:20:00.5 +02:00),
-            expires_at: datetime!(2026-12-21 08:20:00.5 UTC),
+        let operation = Operation {
+            key: Key::new("orders", "order-123"),
+            fingerprint: Fingerprint::new(&object, &["id"]),
+            receipt: r#"{"id":"order-123"}"#.to_owned(),
+            events: vec!["{}".to_owned()],
         };
-        let content = Content { fingerprint: &fingerprint, receipt: r#"{"id":"order-123"}"#, events: 1 };
-        let record = Row::Record(Record::new(&key, content, "c0ffee", lifetime));
+        let rows = rows(&operation, "c0ffee", datetime!(2026-11-21 10:20:00.5 +02:00), Duration::days(30));
+        assert_eq!(rows.len(), 2);
         assert_eq!(
-            serde_json::to_value(&record).unwrap(),
+            serde_json::to_value(&rows[0]).unwrap(),
             serde_json::json!({
-                "PartitionKey": key.partition_key(),
-                "RowKey": key.record_row_key(),
+                "PartitionKey": operation.key.partition_key(),
+                "RowKey": operation.key.record_row_key(),
                 "schema": 1,
-                "fingerprint": fingerprint.as_str(),
+                "fingerprint": operation.fingerprint.as_str(),
                 "receipt": r#"{"id":"order-123"}"#,
                 "commit_id": "c0ffee",
                 "events": 1,
@@ -251,7 +246,7 @@ mod tests {
     #[test]
     fn an_event_is_stored_under_a_key_and_an_id_of_its_own() {
         let key = Key::new("orders", "order-123");
-        let row = Row::Outbox(OutboxRow::new(&key, (3, "{}"), datetime!(2026-11-21 08:20 UTC)));
+        let row = Row::Outbox(OutboxRow::new(&key, 3, "{}", datetime!(2026-11-21 08:20 UTC)));
         let hash = key.record_row_key().replace("record~", "");
         assert_eq!(
             serde_json::to_value(&row).unwrap(),
@@ -285,16 +280,21 @@ mod tests {
     fn everything_is_measured_one_over_its_limit() {
         assert_eq!((MAX_TEXT, MAX_EVENTS, MAX_TEXTS), (32_768, 99, 2_031_616));
         let text = |length| "x".repeat(length);
+        #[track_caller]
+        fn check(receipt: &str, events: &[String], limit: &str) {
+            let error = check_size(receipt, events).unwrap_err().to_string();
+            assert!(error.starts_with(limit), "{error}");
+        }
         assert_eq!(check_size(&text(MAX_TEXT), &[text(MAX_TEXT)]), Ok(()));
-        assert_eq!(check_size(&text(MAX_TEXT + 1), &[]), Err(TooLarge::Receipt(MAX_TEXT + 1)));
-        assert_eq!(check_size("", &[text(1), text(MAX_TEXT + 1)]), Err(TooLarge::Event(1, MAX_TEXT + 1)));
-        assert_eq!(check_size("", &["€".repeat(22_000)]), Err(TooLarge::Message(0, 66_000)));
-        assert_eq!(check_size("", &["&".repeat(30_000)]), Err(TooLarge::Message(0, 30_000)));
+        check(&text(MAX_TEXT + 1), &[], "the receipt has 32769 UTF-16 units, more than the 32768 of a table property");
+        check("", &[text(1), text(MAX_TEXT + 1)], "event 1 has 32769 UTF-16 units");
+        check("", &["€".repeat(22_000)], "event 0 has 66000 bytes, more than the 65536 of a queue message");
+        check("", &["&".repeat(30_000)], "event 0 has 30000 bytes");
         assert_eq!(check_size("", &vec![text(1); MAX_EVENTS]), Ok(()));
-        assert_eq!(check_size("", &vec![text(1); MAX_EVENTS + 1]), Err(TooLarge::Events(MAX_EVENTS + 1)));
+        check("", &vec![text(1); MAX_EVENTS + 1], "there are 100 events, more than the 99");
         let all = vec![text(MAX_TEXT); MAX_TEXTS / MAX_TEXT];
         assert_eq!(check_size("", &all), Ok(()));
-        assert_eq!(check_size("x", &all), Err(TooLarge::Transaction(MAX_TEXTS + 1)));
+        check("x", &all, "receipt and events have 2031617 bytes, more than the 2031616");
     }
 
     proptest! {
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_later_version_the_version_is_read_whatever_else_changed() {
+    fn the_version_of_a_later_record_is_read_whatever_else_changed() {
         let stored: StoredRecord = serde_json::from_str(r#"{"schema":2,"receipt_blob":"https://…"}"#).unwrap();
         assert_eq!(stored.schema, 2);
     }

@@ -49,7 +49,7 @@ mod tests {
     use crate::json::Object;
 
     fn fingerprint(text: &str) -> Fingerprint {
-        Fingerprint::new(&Object::parse(text).unwrap(), "id")
+        Fingerprint::new(&Object::parse(text).unwrap(), &["id"])
     }
 
     fn stored(fingerprint: &Fingerprint) -> StoredRecord {

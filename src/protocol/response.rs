@@ -1,4 +1,4 @@
-//! From the outcome of an invocation to the answer the host understands. **The only place that knows status codes.**
+//! From the outcome of an invocation to the answer that the host understands. **The only place that knows status codes.**
 //!
 //! A success is never empty (the host would wait for ever) and names its type (the host would refuse it). The receipt
 //! is sent as a *string*: the members of an object in `ReturnValue` would be merged into the outputs. Values of outputs
@@ -14,7 +14,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
 use std::time::Duration;
 
-/// What an invocation that succeeded gives the host.
+/// Result of an invocation that succeeded.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The receipt of the order.
@@ -25,7 +25,7 @@ pub struct Answer {
 
 /// Why an invocation failed: all of this may pass by the next delivery.
 #[derive(Debug, thiserror::Error)]
-pub enum Cause {
+pub enum InvocationError {
     /// The ledger could not do it, or cannot know.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
@@ -48,7 +48,7 @@ pub enum Cause {
     TooLargeForQuarantine(&'static str),
 }
 
-impl Cause {
+impl InvocationError {
     /// The cause in a few ASCII words.
     const fn phrase(&self) -> &'static str {
         match self {
@@ -87,8 +87,8 @@ pub fn success(answer: &Answer, logs: &[String]) -> HttpResponse {
 
 /// The invocation failed: the host delivers again what triggered it.
 #[must_use]
-pub fn failure(cause: &Cause) -> HttpResponse {
-    HttpResponse::InternalServerError().reason(cause.phrase()).json(serde_json::json!({ "error": cause.to_string() }))
+pub fn failure(error: &InvocationError) -> HttpResponse {
+    HttpResponse::InternalServerError().reason(error.phrase()).json(serde_json::json!({ "error": error.to_string() }))
 }
 
 /// Nothing is served at this method and path.
@@ -145,14 +145,14 @@ mod tests {
     fn a_failure_is_never_a_2xx_and_names_its_cause_in_the_reason_phrase() {
         let storage = storage::Error::NotSent("connection refused".to_owned());
         for (cause, phrase) in [
-            (Cause::Ledger(storage.into()), "Storage cannot be reached"),
-            (Cause::Ledger(ledger::Error::UnknownSchema(2)), "A record has an unknown schema version"),
-            (Cause::Ledger(ledger::Error::OutOfTime), "More is left than one attempt has time for"),
-            (Cause::Deadline(Duration::from_secs(290)), "Not finished in time"),
-            (Cause::Panic, "The function panicked"),
-            (Cause::Undecodable(DecodeError::NoMessage), "The invocation cannot be decoded"),
-            (Cause::Incomplete(String::new()), "The invocation did not arrive whole"),
-            (Cause::TooLargeForQuarantine("conflict"), "Rejected but too large for the quarantine queue"),
+            (InvocationError::Ledger(storage.into()), "Storage cannot be reached"),
+            (InvocationError::Ledger(ledger::Error::UnknownSchema(2)), "A record has an unknown schema version"),
+            (InvocationError::Ledger(ledger::Error::OutOfTime), "More is left than one attempt has time for"),
+            (InvocationError::Deadline(Duration::from_secs(290)), "Not finished in time"),
+            (InvocationError::Panic, "The function panicked"),
+            (InvocationError::Undecodable(DecodeError::NoMessage), "The invocation cannot be decoded"),
+            (InvocationError::Incomplete(String::new()), "The invocation did not arrive whole"),
+            (InvocationError::TooLargeForQuarantine("conflict"), "Rejected but too large for the quarantine queue"),
         ] {
             let response = failure(&cause);
             assert_eq!((response.status().as_u16(), response.head().reason()), (500, phrase));

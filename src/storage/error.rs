@@ -62,6 +62,12 @@ impl Error {
         }
     }
 
+    /// How long to wait at least before the same request is repeated; `None` when it cannot succeed later.
+    #[must_use]
+    pub fn wait_before_retry(&self) -> Option<Duration> {
+        self.is_transient().then(|| self.retry_after().unwrap_or_default())
+    }
+
     /// Whether the request may have been applied all the same. A throttled one was not.
     #[must_use]
     pub const fn may_be_applied(&self) -> bool {

@@ -19,10 +19,18 @@ pub const MAX_MESSAGE: usize = 65_536;
 /// The most the body of a request to put a message can hold, in bytes. A message is escaped in it.
 const MAX_BODY: usize = 131_584;
 
+/// Elements around the message in that body.
+const ELEMENTS: [&str; 2] = ["<QueueMessage><MessageText>", "</MessageText></QueueMessage>"];
+
+/// Escapes of XML, the one of their own character first.
+const ESCAPES: [(char, &str); 4] = [('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('\r', "&#13;")];
+
 /// Whether a message can be put on a queue.
 #[must_use]
 pub fn fits(message: &str) -> bool {
-    message.len() <= MAX_MESSAGE && body(message).len() <= MAX_BODY
+    let escapes = |(character, escape): (char, &str)| message.matches(character).count() * (escape.len() - 1);
+    let escaped: usize = message.len() + ESCAPES.into_iter().map(escapes).sum::<usize>();
+    message.len() <= MAX_MESSAGE && escaped + ELEMENTS.concat().len() <= MAX_BODY
 }
 
 /// One queue.
@@ -81,9 +89,29 @@ impl Queue {
     }
 }
 
-/// The body that puts a message. What XML cannot hold at all, escaped or not, is in none: see
+/// Writes the body that puts a message. No message has what XML cannot hold at all, escaped or not: see
 /// [`crate::json::xml_safe`].
 fn body(message: &str) -> String {
-    let text = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\r', "&#13;");
-    format!("<QueueMessage><MessageText>{text}</MessageText></QueueMessage>")
+    let escape = |text: String, (character, escape): (char, &str)| text.replace(character, escape);
+    ELEMENTS.join(&ESCAPES.into_iter().fold(message.to_owned(), escape))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_message_is_escaped_once() {
+        let expected = "<QueueMessage><MessageText>&lt;a&gt; &amp;amp;&#13;\n</MessageText></QueueMessage>";
+        assert_eq!(body("<a> &amp;\r\n"), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_fits_when_its_body_does(parts in prop::collection::vec(("[&<>\ra€]", 20_000_usize..28_000), 0..4)) {
+            let message: String = parts.iter().map(|(character, count)| character.repeat(*count)).collect();
+            prop_assert_eq!(fits(&message), message.len() <= MAX_MESSAGE && body(&message).len() <= MAX_BODY);
+        }
+    }
 }

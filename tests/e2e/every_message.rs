@@ -128,7 +128,8 @@ async fn an_id_that_identifies_nothing_is_quarantined_with_the_warning() {
         check_quarantined(&app, message, reason).await;
     }
     assert!(app.rows().await.is_empty());
-    assert_eq!(app.lines_with("WARN Missing id field; cannot apply idempotency. payload={").len(), 11);
+    assert_eq!(app.lines_with("WARN Missing id field; cannot apply idempotency. payload={").len(), 2);
+    assert_eq!(app.lines_with("WARN Invalid id field; cannot apply idempotency. payload={").len(), 9);
     assert_eq!(app.lines_with(r#"cannot apply idempotency. payload={"amount":10} reason=missing_id"#).len(), 1);
     assert!(app.lines_with("xxxxxxxx").is_empty(), "a long value is not printed");
 }

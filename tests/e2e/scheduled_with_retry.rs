@@ -2,7 +2,7 @@
 
 use crate::app::{App, TABLE, TIMER, text};
 use dev::{Fault, proxy::Kind, storage::Row};
-use handler::idempotency::key::bucket_of_the_tick;
+use handler::idempotency::key::bucket_to_purge;
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -63,7 +63,7 @@ async fn more_records_than_fit_into_one_batch_are_purged_in_one_tick() {
     // The tick's bucket follows from the clock: fill this one's and the next one's.
     let now = time::OffsetDateTime::now_utc();
     let buckets: BTreeSet<_> =
-        [0, 5].into_iter().map(|minutes| bucket_of_the_tick(now + time::Duration::minutes(minutes))).collect();
+        [0, 5].into_iter().map(|minutes| bucket_to_purge(now + time::Duration::minutes(minutes))).collect();
     for bucket in &buckets {
         for n in 0..250 {
             let row = json!({

@@ -9,8 +9,8 @@ use handler::{
     attempt::Attempt,
     idempotency::{
         Fingerprint, Key, Ledger, Operation, Outcome,
-        key::bucket_of_the_tick,
-        ledger::{Error, Pending},
+        key::bucket_to_purge,
+        ledger::{Error, OutboxEntry, Progress},
     },
     json::Object,
 };
@@ -19,32 +19,34 @@ use time::macros::datetime;
 use tokio::time::Instant;
 
 pub(crate) fn attempt() -> Attempt {
-    Attempt {
-        invocation_id: "5b0c1f4e".to_owned(),
-        now: datetime!(2026-11-21 10:20:00 UTC),
-        deadline: Instant::now() + Duration::from_secs(290),
-        random: fastrand::Rng::with_seed(1),
-    }
+    attempt_until(Instant::now() + Duration::from_secs(290))
+}
+
+pub(crate) fn attempt_until(deadline: Instant) -> Attempt {
+    let now = datetime!(2026-11-21 10:20:00 UTC);
+    Attempt::new("5b0c1f4e".to_owned(), now, deadline, fastrand::Rng::with_seed(1))
 }
 
 pub(crate) fn ledger(script: &Arc<Script>) -> Ledger {
     Ledger::new(script.table(), time::Duration::days(30))
 }
 
+fn operation(content: &str, events: &[&str]) -> Operation {
+    Operation {
+        key: Key::new("orders", "order-123"),
+        fingerprint: Fingerprint::new(&Object::parse(content).unwrap(), &["id"]),
+        receipt: "my receipt".to_owned(),
+        events: events.iter().map(|body| (*body).to_owned()).collect(),
+    }
+}
+
 async fn commit_content(script: &Arc<Script>, content: &str) -> Result<Outcome, Error> {
-    let key = Key::new("orders", "order-123");
-    let fingerprint = Fingerprint::new(&Object::parse(content).unwrap(), "id");
-    let operation = Operation { key: &key, fingerprint: &fingerprint, receipt: "my receipt", events: &[] };
-    ledger(script).commit(&operation, &attempt()).await
+    ledger(script).commit(&operation(content, &[]), &attempt()).await
 }
 
 /// Commits an operation with two events.
 async fn commit_with_events(script: &Arc<Script>) -> Result<Outcome, Error> {
-    let key = Key::new("orders", "order-123");
-    let fingerprint = Fingerprint::new(&Object::parse(SAME).unwrap(), "id");
-    let events = ["first".to_owned(), "second".to_owned()];
-    let operation = Operation { key: &key, fingerprint: &fingerprint, receipt: "my receipt", events: &events };
-    ledger(script).commit(&operation, &attempt()).await
+    ledger(script).commit(&operation(SAME, &["first", "second"]), &attempt()).await
 }
 
 async fn commit(script: &Arc<Script>) -> Result<Outcome, Error> {
@@ -86,7 +88,7 @@ fn stored(content: &str, commit_id: &str, schema: i32) -> Step {
 }
 
 fn record(content: &str, commit_id: &str, schema: i32) -> serde_json::Value {
-    let fingerprint = Fingerprint::new(&Object::parse(content).unwrap(), "id");
+    let fingerprint = Fingerprint::new(&Object::parse(content).unwrap(), &["id"]);
     serde_json::json!({
         "schema": schema, "fingerprint": fingerprint.as_str(), "receipt": "first receipt", "commit_id": commit_id,
         "committed_at": "2026-11-21T10:19:00.1234567Z",
@@ -94,7 +96,7 @@ fn record(content: &str, commit_id: &str, schema: i32) -> serde_json::Value {
 }
 
 fn duplicate() -> Outcome {
-    Outcome::Duplicate { receipt: "first receipt".to_owned(), pending: vec![] }
+    Outcome::Duplicate { receipt: "first receipt".to_owned(), unpublished: vec![] }
 }
 
 /// The commit ids that were sent.
@@ -180,8 +182,8 @@ fn more(page: Step) -> Step {
 #[tokio::test(start_paused = true)]
 async fn purging_ends_when_its_time_is_up() {
     let script = Script::new(std::iter::repeat_n(more(page(&[])), 100));
-    let (_, result) = ledger(&script).purge(&attempt(), Instant::now()).await;
-    assert!(matches!(result, Err(Error::OutOfTime)));
+    let purged = ledger(&script).purge(&attempt(), Instant::now()).await;
+    assert!(matches!(purged.stopped_by, Some(Error::OutOfTime)));
     assert_eq!(script.kinds().len(), 1);
 }
 
@@ -204,11 +206,9 @@ async fn a_reply_lost_to_another_workers_commit_is_a_duplicate() {
 async fn every_attempt_has_a_commit_id_of_its_own() {
     let (first, second) = (Script::new([committed()]), Script::new([committed()]));
     for (script, seed) in [(&first, 1), (&second, 2)] {
-        let key = Key::new("orders", "order-123");
-        let fingerprint = Fingerprint::new(&Object::parse(SAME).unwrap(), "id");
-        let operation = Operation { key: &key, fingerprint: &fingerprint, receipt: "", events: &[] };
-        let attempt = Attempt { random: fastrand::Rng::with_seed(seed), ..attempt() };
-        ledger(script).commit(&operation, &attempt).await.unwrap();
+        let Attempt { invocation_id, now, deadline, .. } = attempt();
+        let attempt = Attempt::new(invocation_id, now, deadline, fastrand::Rng::with_seed(seed));
+        ledger(script).commit(&operation(SAME, &[]), &attempt).await.unwrap();
     }
     assert_ne!(commit_ids(&first), commit_ids(&second));
 }
@@ -326,8 +326,8 @@ fn events(bodies: &[&str]) -> Step {
     azure::entity(&serde_json::json!({ "value": bodies.iter().map(row).collect::<Vec<_>>() })).into()
 }
 
-fn bodies(pending: &[Pending]) -> Vec<&str> {
-    pending.iter().map(|event| event.body.as_str()).collect()
+fn bodies(entries: &[OutboxEntry]) -> Vec<&str> {
+    entries.iter().map(|event| event.body.as_str()).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -390,9 +390,9 @@ async fn a_duplicate_looks_for_events_left_behind_only_while_the_timer_may_not_h
         record["committed_at"] = committed_at.into();
         record["events"] = events_of_record.into();
         let script = Script::new([exists(), azure::entity(&record).into(), events(&["left behind"])]);
-        let Outcome::Duplicate { pending, .. } = commit_with_events(&script).await.unwrap() else { panic!() };
+        let Outcome::Duplicate { unpublished, .. } = commit_with_events(&script).await.unwrap() else { panic!() };
         let expected: &[&str] = if looks { &["left behind"] } else { &[] };
-        assert_eq!(bodies(&pending), expected, "{committed_at}");
+        assert_eq!(bodies(&unpublished), expected, "{committed_at}");
     }
 }
 
@@ -407,8 +407,8 @@ async fn a_published_event_that_somebody_else_took_out_already_does_not_keep_the
         azure::refused(404, "ResourceNotFound").into(),
     ]);
     let ledger = ledger(&script);
-    let pending = ledger.pending(0, attempt().now).next().await.unwrap().unwrap();
-    ledger.published(&pending.iter().collect::<Vec<_>>()).await.unwrap();
+    let entries = ledger.unpublished_events(0, attempt().now).next().await.unwrap().unwrap();
+    ledger.delete_published(&entries.iter().collect::<Vec<_>>()).await.unwrap();
     assert_eq!(script.kinds(), ["query", "batch", "delete", "delete"]);
     assert!(script.received()[0].url.contains("2026-11-21T10%3A19%3A30"), "older than the grace period");
 }
@@ -419,8 +419,9 @@ pub(crate) fn page(rows: &[&str]) -> Step {
 }
 
 async fn purge(script: &Arc<Script>) -> Result<usize, Error> {
-    let (purged, result) = ledger(script).purge(&attempt(), Instant::now() + Duration::from_secs(60)).await;
-    result.map(|()| purged)
+    let Progress { done, stopped_by } =
+        ledger(script).purge(&attempt(), Instant::now() + Duration::from_secs(60)).await;
+    stopped_by.map_or(Ok(done), Err)
 }
 
 #[tokio::test(start_paused = true)]
@@ -429,7 +430,7 @@ async fn purging_asks_for_the_expired_records_of_one_bucket_and_deletes_them_as_
         Script::new([page(&["record~1", "record~2"]), azure::batch(&[azure::inserted(), azure::inserted()]).into()]);
     assert_eq!(purge(&script).await.unwrap(), 2);
     let query = percent_decoded(&script.received()[0].url);
-    let bucket = format!("PartitionKey eq 'bucket~{:02x}'", bucket_of_the_tick(attempt().now));
+    let bucket = format!("PartitionKey eq 'bucket~{:02x}'", bucket_to_purge(attempt().now));
     for part in [
         bucket.as_str(),
         "RowKey ge 'record~'",
@@ -498,7 +499,7 @@ async fn a_row_of_a_later_version_does_not_hide_the_others_of_its_page() {
     let page = serde_json::json!({ "value": [row(0, 2, None), row(1, 1, Some("mine"))] });
     let script = Script::new([azure::entity(&page).into()]);
     let ledger = ledger(&script);
-    let pending = ledger.pending(0, attempt().now).next().await.unwrap().unwrap();
+    let pending = ledger.unpublished_events(0, attempt().now).next().await.unwrap().unwrap();
     assert_eq!((bodies(&pending), pending[0].schema), (vec!["", "mine"], 2));
 }
 

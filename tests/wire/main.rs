@@ -17,6 +17,5 @@ mod server;
 mod service;
 mod transport;
 
-// The example of the README, and what `src/order.rs` imports: they come and go together.
-mod make_it_yours;
-use handler::{json, quarantine};
+#[path = "../../src/order.rs"]
+mod order;

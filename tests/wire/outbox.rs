@@ -2,27 +2,33 @@
 
 use crate::{
     azure,
-    ledger::{attempt, ledger, page, throttled},
+    ledger::{attempt, attempt_until, ledger, page, throttled},
+    order,
     scripted::{Answer, Received, Script, Step},
 };
 use handler::{
-    attempt::Attempt,
-    functions::scheduled_with_retry,
-    idempotency::ledger::{Error, Pending},
-    outbox::{publish, relay},
+    functions::{App, scheduled_with_retry},
+    idempotency::{
+        ledger::{Error, OutboxEntry},
+        outbox::{publish, relay},
+    },
     storage::RowTag,
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-fn events(bodies: [&str; 2]) -> Vec<Pending> {
-    let event = |body: &str| Pending {
+fn events(bodies: [&str; 2]) -> Vec<OutboxEntry> {
+    let event = |body: &str| OutboxEntry {
         partition_key: "bucket~00".to_owned(),
         tag: RowTag { row_key: format!("outbox~{body}"), etag: azure::ETAG.to_owned() },
         schema: 1,
         body: body.to_owned(),
     };
     bodies.map(event).into()
+}
+
+fn app(script: &Arc<Script>) -> App {
+    App { domain: order::DOMAIN, ledger: ledger(script), events: script.queue() }
 }
 
 fn put() -> Step {
@@ -71,7 +77,7 @@ async fn when_the_queue_refuses_everything_nothing_more_is_tried_and_nothing_for
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_is_over_publishes_nothing() {
     let script = Script::new([]);
-    let over = Attempt { deadline: Instant::now(), ..attempt() };
+    let over = attempt_until(Instant::now());
     publish(&ledger(&script), &script.queue(), &events(["first", "second"]), &over).await;
     assert_eq!(script.received().len(), 0);
 }
@@ -80,7 +86,7 @@ async fn an_attempt_that_is_over_publishes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn what_was_put_is_forgotten_although_there_is_no_time_for_the_next() {
     let script = Script::new([Step::Slow(Duration::from_secs(20), Answer::new(201, "")), deleted()]);
-    let short = Attempt { deadline: Instant::now() + Duration::from_secs(10), ..attempt() };
+    let short = attempt_until(Instant::now() + Duration::from_secs(10));
     publish(&ledger(&script), &script.queue(), &events(["first", "second"]), &short).await;
     assert_eq!(asked(&script), ["POST first", "DELETE first"]);
 }
@@ -124,9 +130,9 @@ async fn a_tick_leaves_time_for_the_purge_and_for_its_answer() {
     let script = Script::new(
         (0..65).map(|_| Step::Slow(Duration::from_secs(20), azure::entity(&serde_json::json!({ "value": [] })))),
     );
-    let short = Attempt { deadline: start + Duration::from_secs(90), ..attempt() };
+    let short = attempt_until(start + Duration::from_secs(90));
     let tick = scheduled_with_retry::TimerTick { past_due: false, retry_count: 0, max_retry_count: 3 };
-    let result = scheduled_with_retry::run(&ledger(&script), &script.queue(), &tick, &short).await;
+    let result = scheduled_with_retry::run(&app(&script), &tick, &short).await;
     assert!(matches!(result, Err(Error::OutOfTime)), "{result:?}");
     assert_eq!((script.kinds().len(), start.elapsed().as_secs()), (16 + 1, 60));
 }
@@ -174,7 +180,7 @@ async fn records_are_kept_while_events_of_their_bucket_may_be_left() {
     for (first, queries) in [(throttled(), 64), (page(&[]), 65)] {
         let script = Script::new(std::iter::once(first).chain((0..64).map(|_| page(&[]))));
         let tick = scheduled_with_retry::TimerTick { past_due: false, retry_count: 0, max_retry_count: 3 };
-        let result = scheduled_with_retry::run(&ledger(&script), &script.queue(), &tick, &attempt()).await;
+        let result = scheduled_with_retry::run(&app(&script), &tick, &attempt()).await;
         assert_eq!((script.kinds().len(), result.is_ok()), (queries, queries == 65));
     }
 }

@@ -1,10 +1,12 @@
 //! What one invocation cannot do to the others: it may panic, and it may take for ever.
 
+use crate::order;
 use actix_web::rt::System;
 use async_trait::async_trait;
 use azure_core::{HttpClient, Request, Response};
 use handler::{
-    app::{self, App},
+    app,
+    functions::App,
     idempotency::Ledger,
     storage::{Account, Queue, Table},
 };
@@ -28,17 +30,17 @@ impl HttpClient for Storage {
 }
 
 /// Starts the handler's server over this storage and returns its port.
-fn serve(storage: Storage, invocation_limit: Duration) -> u16 {
+fn serve(storage: Storage, limit: Duration) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
     let table = Table::new(&account, "idempotency", Arc::new(storage));
     let app = App {
+        domain: order::DOMAIN,
         ledger: Ledger::new(table, time::Duration::days(30)),
         events: Queue::new(&account, "order-events", Arc::new(storage)),
-        invocation_limit,
     };
-    std::thread::spawn(move || System::new().block_on(async { app::server(listener, app).unwrap().await }));
+    std::thread::spawn(move || System::new().block_on(async { app::server(listener, app, limit).unwrap().await }));
     port
 }
 

@@ -1,38 +1,36 @@
-//! Operations with another number of events than the domain decides on.
+//! Operations with another number of events than the sample domain decides on.
 //!
 //! An order has exactly one event. The protocol knows no such number, and much of it is about several: pages,
-//! transactions that delete, events of which some are published. So these operations go the way of
-//! `queue_with_idempotency`, through the same ledger and outbox, with a decision that is made up.
+//! transactions that delete, events of which some are published. So the simulation hands in a domain that decides on as
+//! many events as the message has in its plan.
 
-use super::{plan::Message, task::App};
+use super::plan::Message;
 use handler::{
     attempt::Attempt,
-    functions::{Failure, queue_with_idempotency::CONFLICT},
-    idempotency::{Fingerprint, Operation, Outcome},
-    json::Object,
-    order::{self, Event, Order},
-    outbox,
-    quarantine::Rejection,
+    decision::{Decision, Domain, Event},
+    functions::{App, Failure, queue_with_idempotency},
 };
+use std::cell::Cell;
 
-/// Commits the order of a message with as many events as the message says, and publishes them.
+#[path = "../../../src/order.rs"]
+mod order;
+
+pub(crate) const DOMAIN: Domain = Domain { decide: with_events, ..order::DOMAIN };
+
+thread_local! {
+    /// Number of events of the message that is decided now.
+    static EVENTS: Cell<u8> = const { Cell::new(1) };
+}
+
+fn with_events(message: &handler::message::Message<'_>) -> Result<Decision, handler::quarantine::Rejection> {
+    let Decision { receipt, events } = (order::DOMAIN.decide)(message)?;
+    let event = |_| Event { kind: events[0].kind, data: events[0].data.clone() };
+    Ok(Decision { receipt, events: (0..EVENTS.get()).map(event).collect() })
+}
+
+/// Serves a message whose order has as many events as its plan says.
 pub(crate) async fn run(app: &App, message: Message, attempt: &Attempt) -> Result<String, Failure> {
-    let (text, key) = (message.text(), message.key());
-    let object = Object::parse(text.trim()).unwrap();
-    let order = Order::parse(&object)?;
-    let fingerprint = Fingerprint::new(&object, order::ID);
-    let decision = order::decide(&order)?;
-    let event = |_| Event { kind: "order.accepted", data: decision.events[0].data.clone() };
-    let events: Vec<_> = (0..message.events).map(event).collect();
-    let bodies = outbox::bodies(&events, (order::SOURCE, order.id.as_str()), &key, attempt);
-    let operation = Operation { key: &key, fingerprint: &fingerprint, receipt: &decision.receipt, events: &bodies };
-    let (receipt, pending) = match app.ledger.commit(&operation, attempt).await? {
-        Outcome::Committed(pending) => (decision.receipt, pending),
-        Outcome::Duplicate { receipt, pending } => (receipt, pending),
-        Outcome::Conflict => {
-            return Err(Rejection { reason: CONFLICT, detail: String::new(), warning: String::new() }.into());
-        }
-    };
-    outbox::publish(&app.ledger, &app.events, &pending, attempt).await;
-    Ok(receipt)
+    EVENTS.set(message.events);
+    let decided = queue_with_idempotency::read_and_decide(&app.domain, &message.text(), attempt)?;
+    queue_with_idempotency::commit_and_publish(app, decided, attempt).await
 }

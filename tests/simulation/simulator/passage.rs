@@ -8,7 +8,7 @@ use super::{
     world::World,
 };
 use futures::FutureExt;
-use handler::idempotency::key::{bucket_of_the_tick, partition_key};
+use handler::idempotency::key::{bucket_to_purge, partition_key};
 use std::{future::poll_fn, task::Poll, time::Duration};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -80,5 +80,5 @@ impl World {
 }
 
 fn is_turn_of(at: OffsetDateTime, bucket: &str) -> bool {
-    partition_key(bucket_of_the_tick(at)) == bucket
+    partition_key(bucket_to_purge(at)) == bucket
 }

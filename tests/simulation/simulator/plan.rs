@@ -1,12 +1,12 @@
 //! What a history consists of: its messages, and how much may go wrong in it.
 
+use super::operation::DOMAIN;
 use handler::{
-    functions::queue_with_idempotency::CONFLICT,
     idempotency::{
         Key,
-        key::{bucket_of_the_tick, partition_key},
+        key::{bucket_to_purge, partition_key},
     },
-    order,
+    quarantine::Reason,
 };
 use time::{Duration, OffsetDateTime, macros::datetime};
 
@@ -43,7 +43,7 @@ impl Message {
     }
 
     pub(crate) fn key(self) -> Key {
-        Key::new(order::SCOPE, &format!("order-{}", self.order))
+        Key::new(DOMAIN.scope, &format!("order-{}", self.order))
     }
 
     /// Whether this is the receipt of this order with this content, in whichever of its spellings.
@@ -59,12 +59,12 @@ impl Message {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Verdict {
     Answered(String),
-    Quarantined(&'static str),
+    Quarantined(Reason),
 }
 
 impl Verdict {
     pub(crate) fn is_conflict(&self) -> bool {
-        *self == Self::Quarantined(CONFLICT)
+        *self == Self::Quarantined(Reason::Conflict)
     }
 }
 
@@ -196,7 +196,7 @@ fn leap(random: &mut fastrand::Rng) -> Duration {
 /// A start for which the timer purges the bucket of `key` at `leap` after the end of the retention.
 fn start(key: &Key, leap: Duration, phase: Duration) -> OffsetDateTime {
     let mut start = datetime!(2026-11-21 10:20 UTC) + phase;
-    while partition_key(bucket_of_the_tick(start + RETENTION + leap)) != key.partition_key() {
+    while partition_key(bucket_to_purge(start + RETENTION + leap)) != key.partition_key() {
         start += Duration::minutes(5);
     }
     start

@@ -7,9 +7,7 @@ use super::{
 use futures::future::LocalBoxFuture;
 use handler::{
     attempt::Attempt,
-    functions::{Failure, queue_with_idempotency, scheduled_with_retry},
-    idempotency::Ledger,
-    storage::Queue,
+    functions::{App, Failure, scheduled_with_retry},
 };
 use std::{
     rc::Rc,
@@ -41,13 +39,6 @@ pub(crate) enum Outcome {
 }
 
 pub(crate) type Invocation = LocalBoxFuture<'static, Outcome>;
-
-/// What the production code works with.
-#[derive(Debug)]
-pub(crate) struct App {
-    pub(crate) ledger: Ledger,
-    pub(crate) events: Queue,
-}
 
 /// The moment at which an invocation began: since the start, by its own clock, and how long the journal was.
 #[derive(Debug, Clone, Copy)]
@@ -111,24 +102,16 @@ impl Task {
     }
 }
 
-impl App {
-    /// Serves a message, or a tick of the timer, as `handler::app` does it.
-    pub(crate) fn serve(self: Rc<Self>, message: Option<Message>, attempt: Attempt) -> Invocation {
-        match message {
-            Some(message) => Box::pin(deliver(self, message, attempt)),
-            None => Box::pin(tick(self, attempt)),
-        }
+/// Serves a message, or a tick of the timer, as `handler::app` does it.
+pub(crate) fn serve(app: Rc<App>, message: Option<Message>, attempt: Attempt) -> Invocation {
+    match message {
+        Some(message) => Box::pin(deliver(app, message, attempt)),
+        None => Box::pin(tick(app, attempt)),
     }
 }
 
 async fn deliver(app: Rc<App>, message: Message, attempt: Attempt) -> Outcome {
-    let run = async {
-        let text = message.text();
-        match message.events {
-            1 => queue_with_idempotency::run(&app.ledger, &app.events, &text, &attempt).await,
-            _ => operation::run(&app, message, &attempt).await,
-        }
-    };
+    let run = operation::run(&app, message, &attempt);
     match tokio::time::timeout_at(attempt.deadline, run).await {
         Ok(Ok(receipt)) => Outcome::Verdict(Verdict::Answered(receipt)),
         Ok(Err(Failure::Reject(rejection))) => Outcome::Verdict(Verdict::Quarantined(rejection.reason)),
@@ -139,7 +122,7 @@ async fn deliver(app: Rc<App>, message: Message, attempt: Attempt) -> Outcome {
 
 async fn tick(app: Rc<App>, attempt: Attempt) -> Outcome {
     let tick = scheduled_with_retry::TimerTick { past_due: false, retry_count: 0, max_retry_count: 3 };
-    let run = scheduled_with_retry::run(&app.ledger, &app.events, &tick, &attempt);
+    let run = scheduled_with_retry::run(&app, &tick, &attempt);
     match tokio::time::timeout_at(attempt.deadline, run).await {
         Ok(Ok(())) => Outcome::Ticked,
         Ok(Err(error)) => Outcome::Failed(error.to_string()),

@@ -8,8 +8,8 @@ use super::{
     world::World,
 };
 use handler::idempotency::{
-    key::{bucket_of_the_tick, partition_key},
-    ledger::GRACE,
+    key::{bucket_to_purge, partition_key},
+    ledger::PUBLISH_GRACE,
     record::edm_date_time,
 };
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(crate) fn check(world: &mut World, task: usize) {
     let Began { at, now, journal } = world.tasks[task].began;
     let state = world.network.state();
     let before = &state.storage.journal[..journal];
-    let (bucket, is_published) = (partition_key(bucket_of_the_tick(now)), edm_date_time(now - GRACE));
+    let (bucket, is_published) = (partition_key(bucket_to_purge(now)), edm_date_time(now - PUBLISH_GRACE));
     // The clock of who committed may be behind, and that of who purges.
     let kept: time::Duration = RETENTION + MARGIN + world.plan.skew * 2;
     let mut broken = Vec::new();

@@ -5,12 +5,14 @@ use super::{
     fate::Fate,
     host::{End, Queued},
     network::Network,
+    operation::DOMAIN,
     plan::{Budget, Message, Plan, RETENTION},
-    task::{App, Began, Outcome, Task, Work},
+    task::{self, Began, Outcome, Task, Work},
     ticks,
 };
 use handler::{
     attempt::Attempt,
+    functions::App,
     idempotency::Ledger,
     storage::{Account, Queue, Table},
 };
@@ -64,7 +66,7 @@ impl World {
             failures: 0,
             poisoned: 0,
             is_calm: false,
-            app: Rc::new(App { ledger: Ledger::new(table, RETENTION), events }),
+            app: Rc::new(App { domain: DOMAIN, ledger: Ledger::new(table, RETENTION), events }),
             driver: poll_fn(|context| Poll::Ready(context.waker().clone())).await,
             start: Instant::now(),
         }
@@ -154,7 +156,7 @@ impl World {
         self.note(|| format!("task {task}: {work:?} {text} at {}", attempt.now));
         let journal = self.network.state().storage.journal.len();
         let began = Began { at: self.now(), now: attempt.now, journal };
-        let future = self.app.clone().serve(message, attempt);
+        let future = task::serve(self.app.clone(), message, attempt);
         self.tasks.push(Task::new((work, began), future, &self.driver));
     }
 
@@ -163,12 +165,9 @@ impl World {
             Work::Message { index, delivery } => 1 + index as u64 * 1_000 + u64::from(delivery),
             Work::Tick(number) => u64::MAX - u64::from(number),
         };
-        Attempt {
-            invocation_id: String::new(),
-            now: self.plan.start + self.now() + self.skew(),
-            deadline: Instant::now() + Duration::from_secs(290),
-            random: fastrand::Rng::with_seed(self.plan.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-        }
+        let random = fastrand::Rng::with_seed(self.plan.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let now = self.plan.start + self.now() + self.skew();
+        Attempt::new(String::new(), now, Instant::now() + Duration::from_secs(290), random)
     }
 
     /// By how much the clock of a new worker is wrong: not at all when nothing goes wrong any more.

@@ -1,0 +1,90 @@
+//! The body of a published event: [CloudEvents
+//! 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md) in JSON.
+//!
+//! A body is composed once, before the commit, and stored with the record: every put of the event has the same bytes.
+
+use crate::{
+    decision::Event,
+    idempotency::{Key, record::edm_date_time},
+    json::xml_safe,
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+/// What the events of one operation have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// `source`.
+    pub source: &'a str,
+    /// `subject`: the id of the operation.
+    pub subject: &'a str,
+    /// `time`.
+    pub time: OffsetDateTime,
+}
+
+#[derive(Serialize)]
+struct CloudEvent<'a> {
+    specversion: &'static str,
+    id: String,
+    source: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    time: String,
+    subject: &'a str,
+    datacontenttype: &'static str,
+    data: &'a RawValue,
+}
+
+/// Composes the bodies of `events`, which belong to the operation `key`.
+#[must_use]
+pub fn bodies(events: &[Event], key: &Key, origin: Origin<'_>) -> Vec<String> {
+    let body = |(index, event): (usize, &Event)| {
+        let event = CloudEvent {
+            specversion: "1.0",
+            id: key.event_id(index),
+            source: origin.source,
+            kind: event.kind,
+            // Of fixed length, so that an event has the same size in every delivery.
+            time: edm_date_time(origin.time),
+            subject: origin.subject,
+            datacontenttype: "application/json",
+            data: &event.data,
+        };
+        xml_safe(serde_json::to_string(&event).unwrap_or_default())
+    };
+    events.iter().enumerate().map(body).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use time::macros::datetime;
+
+    proptest! {
+        #[test]
+        fn every_event_is_a_cloud_event_with_what_was_decided(subject: String, notes: [String; 2]) {
+            let data = |note: &String| serde_json::value::to_raw_value(note).unwrap();
+            let events = notes.each_ref().map(|note| Event { kind: "order.accepted", data: data(note) });
+            let key = Key::new("orders", &subject);
+            let origin = Origin { source: "/orders", subject: &subject, time: datetime!(2026-11-21 10:20 UTC) };
+            let bodies = bodies(&events, &key, origin);
+            prop_assert_eq!(bodies.len(), notes.len());
+            for (index, (body, note)) in bodies.iter().zip(&notes).enumerate() {
+                prop_assert_eq!(&xml_safe(body.clone()), body);
+                let event: serde_json::Value = serde_json::from_str(body).unwrap();
+                prop_assert_eq!(event, serde_json::json!({
+                    "specversion": "1.0",
+                    "id": key.event_id(index),
+                    "source": "/orders",
+                    "type": "order.accepted",
+                    "time": "2026-11-21T10:20:00.0000000Z",
+                    "subject": subject,
+                    "datacontenttype": "application/json",
+                    "data": note,
+                }));
+            }
+        }
+    }
+}

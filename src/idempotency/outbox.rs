@@ -1,0 +1,153 @@
+//! Commit, then publish: the events of a committed operation reach the queue of events at least once each, always under
+//! the same id and with the same bytes.
+//!
+//! The bodies are stored by the transaction that commits the operation, so an event exists exactly when its operation
+//! does. The invocation that committed them [publishes](publish) them at once; what a crash or an outage leaves behind,
+//! the timer [relays](relay). Putting a message and deleting its row are two requests with a crash between them, hence
+//! *at least* once: the consumer recognises a repetition by its id.
+
+use super::{
+    key::{BUCKETS, bucket_to_purge},
+    ledger::{Error, Ledger, OutboxEntry, Progress},
+    record::SCHEMA,
+};
+use crate::{
+    attempt::Attempt,
+    backoff::{Backoff, retry},
+    storage::{self, Queue},
+};
+use futures::{StreamExt, stream};
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::warn;
+
+/// Time in which an invocation publishes: its order is committed, and the host waits for the answer.
+const PUBLISH_TIME: Duration = Duration::from_secs(10);
+
+/// Number of buckets that are relayed at the same time.
+const BUCKETS_AT_ONCE: usize = 8;
+
+/// Publishes the events of one operation, for a short time. A failure is no failure of the operation, which is
+/// committed: what is left stays in the outbox.
+pub async fn publish(ledger: &Ledger, queue: &Queue, entries: &[OutboxEntry], attempt: &Attempt) {
+    let stop = attempt.deadline.min(Instant::now() + PUBLISH_TIME);
+    let published = Outbox { ledger, queue, attempt, stop }.publish_and_delete(entries).await;
+    if let Some(error) = published.stopped_by {
+        warn!("Publishing is left to the timer: published={} of={} cause={error}", published.done, entries.len());
+    }
+}
+
+/// Result of a relay.
+#[derive(Debug, Default)]
+pub struct Relayed {
+    /// Number of events published.
+    pub events: usize,
+    /// Buckets in which something may be left.
+    pub unfinished: Vec<u8>,
+    /// Reason in one of them.
+    pub cause: Option<Error>,
+}
+
+/// Publishes the events left behind in all buckets, as many as can be until `stop`. It begins with the bucket whose
+/// turn it is by the clock, so that no bucket is always the one for which there is no time.
+pub async fn relay(ledger: &Ledger, queue: &Queue, attempt: &Attempt, stop: Instant) -> Relayed {
+    let outbox = &Outbox { ledger, queue, attempt, stop };
+    let first = bucket_to_purge(attempt.now);
+    let buckets = (0..BUCKETS).map(|step| (first + step) % BUCKETS);
+    let relays = buckets.map(async |bucket| (bucket, outbox.relay_bucket(bucket).await));
+    let mut relayed = Relayed::default();
+    let mut results = stream::iter(relays).buffer_unordered(BUCKETS_AT_ONCE);
+    while let Some((bucket, progress)) = results.next().await {
+        relayed.events += progress.done;
+        if let Some(error) = progress.stopped_by {
+            relayed.unfinished.push(bucket);
+            // The first one: what comes last is that there was no time, whatever took it.
+            relayed.cause.get_or_insert(error);
+        }
+    }
+    relayed
+}
+
+/// The outbox, as one attempt empties it.
+struct Outbox<'a> {
+    ledger: &'a Ledger,
+    queue: &'a Queue,
+    attempt: &'a Attempt,
+    /// No query and no put begins after this; the rows of what was put before are still deleted.
+    stop: Instant,
+}
+
+impl Outbox<'_> {
+    /// Publishes what is left behind in one bucket.
+    async fn relay_bucket(&self, bucket: u8) -> Progress {
+        let mut relayed = Progress::default();
+        let mut pages = self.ledger.unpublished_events(bucket, self.attempt.now);
+        loop {
+            if self.is_out_of_time() {
+                return relayed.stop(Error::OutOfTime);
+            }
+            let page = match pages.next().await {
+                Some(Ok(page)) => page,
+                Some(Err(error)) if !error.is_table_missing() => return relayed.stop(error.into()),
+                Some(Err(_)) | None => return relayed,
+            };
+            let published = self.publish_and_delete(&page).await;
+            relayed.done += published.done;
+            match published.stopped_by {
+                Some(error) if !is_about_one_event(&error) => return relayed.stop(error),
+                stopped_by => relayed.stopped_by = relayed.stopped_by.or(stopped_by),
+            }
+        }
+    }
+
+    /// Puts events of one partition on the queue, and deletes the rows of those that are there. An event that cannot be
+    /// published stays, and does not hold up the others; when the queue cannot be used, the others wait too.
+    async fn publish_and_delete(&self, entries: &[OutboxEntry]) -> Progress {
+        let mut published = Vec::with_capacity(entries.len());
+        let mut stopped_by = None;
+        for entry in entries {
+            match self.put(entry).await {
+                Ok(()) => published.push(entry),
+                Err(error) if is_about_one_event(&error) => {
+                    warn!("An event cannot be published: row={} cause={error}", entry.tag.row_key);
+                    stopped_by = Some(error);
+                }
+                Err(error) => {
+                    stopped_by = Some(error);
+                    break;
+                }
+            }
+        }
+        let deleted = self.with_retries(async || self.ledger.delete_published(&published).await).await;
+        Progress { done: published.len(), stopped_by: stopped_by.or(deleted.err().map(Into::into)) }
+    }
+
+    async fn put(&self, entry: &OutboxEntry) -> Result<(), Error> {
+        if entry.schema != SCHEMA {
+            return Err(Error::UnknownSchema(entry.schema));
+        }
+        if self.is_out_of_time() {
+            return Err(Error::OutOfTime);
+        }
+        Ok(self.with_retries(async || self.queue.put(&entry.body).await).await?)
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        Instant::now() >= self.stop
+    }
+
+    /// Makes a request, and repeats it a few times while it fails for the moment and there is time: the timer comes
+    /// back to what is left.
+    async fn with_retries(&self, request: impl AsyncFn() -> Result<(), storage::Error>) -> Result<(), storage::Error> {
+        let delays = Backoff::IMPATIENT.delays(self.attempt.random());
+        retry(self.stop, delays, storage::Error::wait_before_retry, request).await
+    }
+}
+
+fn is_about_one_event(error: &Error) -> bool {
+    match error {
+        Error::Storage(error) => error.is_about_the_message(),
+        Error::UnknownSchema(_) => true,
+        Error::OutOfTime => false,
+    }
+}

@@ -1,0 +1,93 @@
+//! Start of the process: settings, logging, socket, server, exit code.
+//!
+//! Nothing here reaches the network: the host waits for the port, and an order for both.
+
+use crate::{
+    app,
+    attempt::time_of_day,
+    config::{BadSettings, Config},
+    decision::Domain,
+    functions::App,
+    idempotency::Ledger,
+    logging,
+    stop::{self, Stop},
+    storage::{self, Connection, Queue, Table},
+};
+use std::{
+    io,
+    net::{Ipv4Addr, TcpListener},
+    os::unix::process::parent_id,
+    process::ExitCode,
+    sync::Arc,
+};
+use time::Duration;
+use tracing::{info, warn};
+
+/// Longest wait of a message, by default: seven days on `orders`, and seven more on the poison queue, from which it is
+/// put back.
+const LONGEST_WAIT: Duration = Duration::days(14);
+
+/// Why the process cannot go on.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Settings(#[from] BadSettings),
+    #[error("port {port} of 127.0.0.1 cannot be listened on: {source}")]
+    Port { port: u16, source: io::Error },
+    #[error(transparent)]
+    Identity(#[from] storage::Error),
+    #[error("the operating system refuses what the server needs: {0}")]
+    Server(#[from] io::Error),
+    #[error("the server ended by itself")]
+    Ended,
+}
+
+/// Serves `domain` until the process is asked to end.
+#[must_use]
+pub fn run(domain: Domain) -> ExitCode {
+    match start(domain) {
+        Ok(stop) => stop.exit_code(),
+        Err(error) => {
+            eprintln!("The handler cannot run: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(domain: Domain) -> Result<Stop, StartError> {
+    let parent = parent_id();
+    let config = Config::from_environment()?;
+    logging::start(config.log_levels.clone());
+    let port = config.port;
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|source| StartError::Port { port, source })?;
+    if config.retention < LONGEST_WAIT {
+        warn!(
+            "IDEMPOTENCY_TTL_HOURS is shorter than the 14 days a message can wait: a late copy would take effect again"
+        );
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(domain, listener, &config, parent))
+}
+
+async fn serve(domain: Domain, listener: TcpListener, config: &Config, parent: u32) -> Result<Stop, StartError> {
+    let server = app::server(listener, app(domain, config)?, config.invocation_limit)?;
+    let handle = server.handle();
+    let mut server = tokio::spawn(server);
+    info!("Listening on 127.0.0.1:{}", config.port);
+    let stop = tokio::select! {
+        stop = stop::requested(parent) => stop?,
+        _ = &mut server => return Err(StartError::Ended),
+    };
+    handle.stop(true).await;
+    server.await.map_err(io::Error::from)??;
+    Ok(stop)
+}
+
+fn app(domain: Domain, config: &Config) -> Result<App, storage::Error> {
+    let connection = Arc::new(Connection::new(config.account.is_emulator()));
+    let account = config.account.account(connection.clone(), time_of_day)?;
+    let table = Table::new(&account, &config.table, connection.clone());
+    let events = Queue::new(&account, &config.events_queue, connection);
+    Ok(App { domain, ledger: Ledger::new(table, config.retention), events })
+}
