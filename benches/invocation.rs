@@ -79,7 +79,7 @@ fn bench_order(criterion: &mut Criterion, size: &str, message: &str) {
     let answer = Answer { receipt: Some(receipt), quarantine: None };
     case("protocol::invocation::queue_message", &mut || drop(black_box(queue_message(&body))));
     case("queue_with_idempotency::read_and_decide", &mut || {
-        drop(black_box(read_and_decide(&DOMAIN, message, &attempt)))
+        drop(black_box(read_and_decide(&DOMAIN, message, &attempt)));
     });
     case("json::Object::parse", &mut || drop(black_box(Object::parse(message))));
     case("idempotency::Key::new", &mut || drop(black_box(Key::new(DOMAIN.scope, "order-123"))));
