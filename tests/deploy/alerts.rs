@@ -13,7 +13,7 @@ fn the_alerts_look_for_lines_that_are_written() {
     let [poison, quarantine] = queries.as_slice() else { panic!("{queries:?}") };
     assert_eq!(poison, "traces | where message contains \"Moving message to queue 'orders-poison'\"");
     // The host's words, as the local host repeats them.
-    let host = include_str!("../../dev/src/queue_listener/message.rs");
+    let host = include_str!("../../dev/local-host/src/queue_listener/message.rs");
     assert!(host.contains("Moving message to queue '{queue}'") && host.contains(r#"format!("{}-poison", self.queue)"#));
     let (app, logging) = (include_str!("../../src/app.rs"), include_str!("../../src/logging.rs"));
     assert!(quarantine.contains("message startswith \"WARN\"") && logging.contains(r#"format!("{level} {line}")"#));

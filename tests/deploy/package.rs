@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use dev::package::{Linkage, Package, PackageError};
+use packager::{Linkage, Package, PackageError};
 use tempfile::TempDir;
 use zip::{CompressionMethod, DateTime, System, ZipArchive, ZipWriter, write::SimpleFileOptions};
 

@@ -1,11 +1,10 @@
 //! One app for one test: its own storage account, its own handler process, proxies in front of its tables and queues.
 
-use dev::storage::Service;
-use dev::{
-    Account, Fault, FaultProxy, Invocation, LocalHost, Options, azurite, bindings::local_settings, storage::Row,
-};
+use local_host::{Invocation, LocalHost, Options, bindings::local_settings};
 use serde_json::Value;
 use std::{collections::BTreeMap, path::Path, time::Duration};
+use test_storage::Service;
+use test_storage::{Account, Fault, FaultProxy, Row, azurite};
 use time::OffsetDateTime;
 use tokio::runtime::{self, Runtime};
 

@@ -2,9 +2,10 @@
 
 use crate::app::{App, QUEUE, text};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use dev::{Invocation, proxy::Kind};
+use local_host::Invocation;
 use serde_json::json;
 use std::time::Duration;
+use test_storage::Kind;
 
 const ORDER: &str = r#"{"id":"order-123","amount":42}"#;
 const RECEIPT: &str = r#"{"id":"order-123","status":"accepted","amount":42}"#;

@@ -5,8 +5,8 @@ use crate::{
     app::{App, LIMIT, QUEUE, TABLE, text},
     promises::Promised,
 };
-use dev::{Fault, proxy::Kind};
 use std::collections::BTreeSet;
+use test_storage::{Fault, Kind};
 
 const ORDER: &str = r#"{"id":"order-123","amount":42}"#;
 const RECEIPT: &str = r#"{"id":"order-123","status":"accepted","amount":42}"#;
@@ -55,7 +55,7 @@ async fn two_instances_share_a_hundred_orders_sent_three_times_each() {
     let receipts = (0..100).map(|n| format!(r#"{{"id":"order-{n:03}","status":"accepted","amount":{n}}}"#)).collect();
     let promised = Promised { receipts, quarantined: BTreeSet::new() };
     promised.check(&app.account, Vec::new()).await.unwrap();
-    let processed = |host: &dev::LocalHost| {
+    let processed = |host: &local_host::LocalHost| {
         host.lines().iter().filter(|line| line.text.contains("Processing idempotent message")).count()
     };
     assert_eq!(processed(&app.host) + processed(&other), 100, "each order took effect in one process, once");

@@ -2,9 +2,9 @@
 //! and never lost after it. What becomes of an event whose handler is killed is in the crash matrix.
 
 use crate::app::{App, LIMIT, QUEUE, TABLE, TIMER, text};
-use dev::{Fault, proxy::Kind, storage::Row};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, time::Duration};
+use test_storage::{Fault, Kind, Row};
 
 const ORDER: &str = r#"{"id":"order-123","amount":42.50}"#;
 

@@ -16,7 +16,7 @@ fn handler(settings: &[(&str, &str)]) -> Command {
 }
 
 fn free_port() -> String {
-    dev::ports::free_port().unwrap().to_string()
+    test_storage::free_port().unwrap().to_string()
 }
 
 const STORAGE: (&str, &str) = ("AzureWebJobsStorage", "UseDevelopmentStorage=true");
@@ -135,8 +135,8 @@ async fn an_invocation_in_flight_is_finished_before_a_termination() {
     let app = App::start().await;
     app.send(r#"{"id":"warm-up"}"#).await;
     app.tables.forget();
-    let gate = dev::proxy::Gate::default();
-    app.tables.fail_next(1, dev::proxy::Kind::Batch, dev::Fault::Held(gate.clone()));
+    let gate = test_storage::Gate::default();
+    app.tables.fail_next(1, test_storage::Kind::Batch, test_storage::Fault::Held(gate.clone()));
     let deliver = app.host.deliver(crate::app::QUEUE, r#"{"id":"order-123"}"#);
     let terminate = async {
         while app.tables.kinds().is_empty() {
@@ -175,5 +175,5 @@ async fn other_names_of_table_and_retention_are_used() {
 async fn a_retention_shorter_than_a_message_can_wait_is_warned_of() {
     let app = App::start_with(&[("IDEMPOTENCY_TTL_HOURS", "335")]).await;
     let line = app.host.wait_for_line("WARN IDEMPOTENCY_TTL_HOURS is shorter than the 14 days", LIMIT).await.unwrap();
-    assert_eq!(line.level, dev::console::Level::Warning);
+    assert_eq!(line.level, local_host::console::Level::Warning);
 }

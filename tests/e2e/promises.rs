@@ -2,12 +2,12 @@
 //! effect for each order, every event published under one id, every other message kept, and nothing else anywhere.
 
 use crate::app::{TABLE, text};
-use dev::Account;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
+use test_storage::Account;
 
 /// What was sent, by what has to become of it.
 pub(crate) struct Promised {

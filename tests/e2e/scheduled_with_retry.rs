@@ -1,10 +1,10 @@
 //! The timer: what it purges, what it leaves alone, and that its failures reach the host's retry.
 
 use crate::app::{App, TABLE, TIMER, text};
-use dev::{Fault, proxy::Kind, storage::Row};
 use handler::idempotency::key::bucket_to_purge;
 use serde_json::json;
 use std::collections::BTreeSet;
+use test_storage::{Fault, Kind, Row};
 
 /// A record in every bucket, so that the one whose turn it is has one too.
 async fn fill_all_buckets(app: &App, expires_at: &str, name: &str) {

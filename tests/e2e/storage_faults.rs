@@ -4,8 +4,9 @@ use crate::{
     app::{App, LIMIT},
     promises::Promised,
 };
-use dev::{Fault, Invocation, proxy::Kind};
+use local_host::Invocation;
 use std::{collections::BTreeSet, time::Duration};
+use test_storage::{Fault, Kind};
 
 const ORDER: &str = r#"{"id":"order-123","amount":42}"#;
 const RECEIPT: &str = r#"{"id":"order-123","status":"accepted","amount":42}"#;
@@ -123,7 +124,7 @@ async fn a_failure_is_told_to_the_operator_with_function_invocation_and_order() 
         failed.id
     );
     let line = app.host.wait_for_line(&line, LIMIT).await.unwrap();
-    assert_eq!(line.level, dev::console::Level::Error);
+    assert_eq!(line.level, local_host::console::Level::Error);
     app.host.wait_for_line("Storage refused the credential", LIMIT).await.unwrap();
 }
 

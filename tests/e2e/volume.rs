@@ -8,12 +8,8 @@ use crate::{
     app::{TABLE, TIMER, date, options, past_grace, settings, text},
     promises::{Promised, take_all},
 };
-use dev::{
-    Account, Azurite, LocalHost,
-    azurite::{Persistence, Ports},
-    storage::{Row, Service},
-};
 use futures::{StreamExt, stream};
+use local_host::LocalHost;
 use std::{
     collections::BTreeSet,
     sync::{
@@ -21,6 +17,10 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
+};
+use test_storage::{
+    Account, Azurite, Row, Service,
+    azurite::{Persistence, Ports},
 };
 
 /// Half a minute on a busy machine with two cores. Ten thousand take five minutes of processor time, most of it for

@@ -11,7 +11,6 @@ use crate::simulator::{
 };
 use async_trait::async_trait;
 use azure_core::{HttpClient, Request, Response};
-use dev::azurite;
 use futures::TryStreamExt;
 use handler::storage::{Account, Connection, Error, Queue, RowTag, Table};
 use serde_json::{Value, json};
@@ -20,6 +19,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
+use test_storage::azurite;
 
 /// Sequences of requests, and requests in each.
 const SEQUENCES: u64 = 30;

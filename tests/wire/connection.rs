@@ -115,7 +115,7 @@ async fn a_request_without_a_body_says_so() {
 
 #[tokio::test]
 async fn a_refused_connection_is_known_not_to_be_applied() {
-    let url = format!("http://127.0.0.1:{}/", dev::ports::free_port().unwrap()).parse().unwrap();
+    let url = format!("http://127.0.0.1:{}/", test_storage::free_port().unwrap()).parse().unwrap();
     let error = get(&patient(), &url).await.unwrap_err();
     let Error::NotSent(cause) = &error else { panic!("{error:?}") };
     assert!(cause.to_lowercase().contains("connection refused"), "the innermost cause: {cause}");

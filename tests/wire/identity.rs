@@ -29,7 +29,7 @@ impl App {
     /// Starts a handler with the endpoints of a storage service of its own, and `settings`.
     async fn start(settings: &[(&str, &str)]) -> Self {
         let storage = Service::start(|request, _| Reply::Now(stored(request))).await;
-        let port = dev::ports::free_port().unwrap();
+        let port = test_storage::free_port().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_handler"));
         command.env_clear().current_dir(env!("CARGO_MANIFEST_DIR")).envs([
             ("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string().as_str()),

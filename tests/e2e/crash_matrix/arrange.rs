@@ -4,12 +4,12 @@ use crate::{
     app::{App, HANDLER, Machine},
     clock,
 };
-use dev::{
+use std::{os::unix::fs::PermissionsExt, path::Path};
+use tempfile::TempDir;
+use test_storage::{
     Azurite,
     azurite::{self, Persistence, Ports},
 };
-use std::{os::unix::fs::PermissionsExt, path::Path};
-use tempfile::TempDir;
 
 /// The host does not receive while it is busy with a message, also with one that it has lost.
 pub(super) const ONE_AT_A_TIME: [(&str, &str); 2] = [

@@ -6,11 +6,9 @@ use super::{
     strike::{ORDER, Struck},
 };
 use crate::app::{LIMIT, QUEUE, TABLE, TIMER, date, options, settings, wait_until};
-use dev::{
-    Fault, LocalHost,
-    proxy::{Gate, Request},
-};
+use local_host::LocalHost;
 use std::time::Duration;
+use test_storage::{Fault, Gate, Request};
 use time::OffsetDateTime;
 
 impl Struck {

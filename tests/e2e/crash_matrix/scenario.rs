@@ -1,8 +1,9 @@
 //! A scenario: where to strike, with what, and what must be seen.
 
 use super::step::Step;
-use dev::{Fault, Invocation};
+use local_host::Invocation;
 use std::fmt;
+use test_storage::Fault;
 
 pub(super) struct Scenario {
     pub(super) attack: Attack,

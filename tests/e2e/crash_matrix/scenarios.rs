@@ -8,7 +8,7 @@ use Attack::{Clock, KillHandler, KillHandlerInTick, KillHost, KillHostRejecting,
 use Delivery::{Committed, Duplicate, Killed, Quarantined};
 use Moment::{After, Before, Pause};
 use Step::{Commit, CreateQueue, CreateTable, Forget, Look, Put, Quarantine, TakeOff};
-use dev::Fault;
+use test_storage::Fault;
 
 pub(super) fn all() -> Vec<Scenario> {
     let tables = [

@@ -1,11 +1,8 @@
 //! The requests that one delivery makes, as places to strike.
 
 use crate::app::App;
-use dev::{
-    Fault, FaultProxy,
-    proxy::{Kind, Request},
-};
 use std::fmt;
+use test_storage::{Fault, FaultProxy, Kind, Request};
 
 /// A request, in the order in which a delivery makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

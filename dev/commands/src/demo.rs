@@ -1,0 +1,180 @@
+//! `cargo demo`: the whole story on a fresh machine, told as it happens and checked at the end.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use zip::ZipArchive;
+
+use local_host::{
+    Invocation, LocalHost, Options,
+    bindings::local_settings,
+    console::{Level, Line},
+};
+use test_storage::{
+    Account, Azurite, FaultProxy, Service,
+    azurite::{Persistence, Ports},
+};
+use workspace::{app_root, build_handler, heading};
+
+use crate::{
+    outcome::Outcome,
+    queues::{ORDERS, QUEUES},
+    samples::{SAMPLES, Sample, TABLE},
+};
+
+const TIMER: &str = "scheduled_with_retry";
+/// Far more than a laptop needs, far less than anybody waits.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// So many attempts of the timer meet a storage that is out of reach.
+const FAILING_ATTEMPTS: usize = 2;
+
+/// The arguments of `cargo demo`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Runs what is in this package, unpacked, instead of the sources: dist/handler.zip
+    #[arg(long, value_name = "FILE")]
+    package: Option<PathBuf>,
+}
+
+/// What is hosted.
+struct App {
+    root: PathBuf,
+    /// None for the one that `host.json` names.
+    executable: Option<PathBuf>,
+    settings: BTreeMap<String, String>,
+    /// Lives as long as the app in it.
+    _folder: Option<TempDir>,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    heading("Starting");
+    let app = match arguments.package {
+        None => App::from_sources().await?,
+        Some(file) => App::from_package(&file)?,
+    };
+    println!("  starting Azurite, the storage emulator …");
+    let azurite = Azurite::start(Ports::Free, Persistence::Memory).await?;
+    let account = azurite.development_account()?;
+    let tables = FaultProxy::start(&account, Service::Table).await?;
+    let mut settings = app.settings;
+    settings.insert("AzureWebJobsStorage".to_owned(), tables.account(&account).connection_string());
+    // The timer is fired by hand: a tick by the clock would come in between, now and then.
+    settings.insert(format!("AzureWebJobs.{TIMER}.Disabled"), "true".to_owned());
+    for queue in QUEUES {
+        account.create_queue(queue).await?;
+    }
+    let host = LocalHost::start(Options {
+        app_root: app.root,
+        settings,
+        executable: app.executable,
+        admin_port: Some(0),
+        sink: Some(print_line),
+        ..Options::default()
+    })
+    .await?;
+    let outcome = tell(&host, &account, &tables).await;
+    host.stop().await;
+    let outcome = outcome?;
+    outcome.show();
+    outcome.check()
+}
+
+impl App {
+    async fn from_sources() -> Result<Self> {
+        let root = app_root()?;
+        println!("  building the handler …");
+        let executable = Some(build_handler(&root).await?);
+        let settings = local_settings(&root.join("local.settings.json.example"))?;
+        Ok(Self { root, executable, settings, _folder: None })
+    }
+
+    /// With no settings but the ones that every Function App has, as there is nothing else in the package.
+    fn from_package(file: &Path) -> Result<Self> {
+        let archive = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let folder = tempfile::tempdir()?;
+        println!("  unpacking {} …", file.display());
+        ZipArchive::new(archive)?.extract(folder.path())?;
+        let root = folder.path().to_owned();
+        Ok(Self { root, executable: None, settings: BTreeMap::new(), _folder: Some(folder) })
+    }
+}
+
+async fn tell(host: &LocalHost, account: &Account, tables: &FaultProxy) -> Result<Outcome> {
+    host.ready().await?;
+    let mut answers = Vec::new();
+    for (number, sample) in SAMPLES.iter().enumerate() {
+        heading(&format!("Order {}: {}", number + 1, sample.title));
+        println!("  message: {}", sample.message);
+        answers.push(handle(host, account, sample).await?);
+    }
+    heading("The timer, fired by hand while the tables are out of reach: it fails, and the host tries again");
+    let ticks = tick_through_an_outage(host, tables).await?;
+    let mut queues = BTreeMap::new();
+    for queue in QUEUES {
+        queues.insert(queue, account.peek(queue).await?);
+    }
+    Ok(Outcome { answers, ticks, rows: account.rows(TABLE).await?, queues })
+}
+
+/// Enqueues a message and waits until it is off the queue, one way or the other.
+async fn handle(host: &LocalHost, account: &Account, sample: &Sample) -> Result<Invocation> {
+    let before = finished_orders(&host.invocations());
+    if sample.base64 {
+        account.put_base64(ORDERS, sample.message).await?;
+    } else {
+        account.put(ORDERS, sample.message).await?;
+    }
+    host.poll_now();
+    let invocations = host.wait_for(|all| finished_orders(all) > before, LIMIT).await.context("no invocation")?;
+    host.drain(account, ORDERS, LIMIT).await?;
+    let invocation = invocations.into_iter().rfind(|invocation| invocation.function != TIMER);
+    invocation.context("no invocation")
+}
+
+fn finished_orders(invocations: &[Invocation]) -> usize {
+    invocations.iter().filter(|invocation| invocation.function != TIMER).count()
+}
+
+/// Fires the timer while the tables are out of reach, brings them back after some attempts, and waits for one that
+/// succeeds.
+async fn tick_through_an_outage(host: &LocalHost, tables: &FaultProxy) -> Result<Vec<Invocation>> {
+    tables.close();
+    fire_timer(host).await?;
+    host.wait_for(|all| ticks(all).len() >= FAILING_ATTEMPTS, LIMIT).await.context("the timer was not tried again")?;
+    tables.open().await?;
+    println!("    … the tables are back …");
+    let succeeded = |all: &[Invocation]| ticks(all).last().is_some_and(|tick| tick.succeeded);
+    let all = host.wait_for(succeeded, LIMIT).await.context("the timer did not succeed")?;
+    Ok(ticks(&all).into_iter().cloned().collect())
+}
+
+fn ticks(invocations: &[Invocation]) -> Vec<&Invocation> {
+    invocations.iter().filter(|invocation| invocation.function == TIMER).collect()
+}
+
+async fn fire_timer(host: &LocalHost) -> Result<()> {
+    let port = host.admin_port().context("no admin endpoint")?;
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let url = format!("http://127.0.0.1:{port}/admin/functions/{TIMER}");
+    match client.post(url).body("{}").send().await?.status().as_u16() {
+        202 => Ok(()),
+        status => bail!("the admin endpoint answered {status}"),
+    }
+}
+
+/// A console line within the story: indented, and marked when it is grave.
+fn print_line(line: &Line) {
+    let mark = match line.level {
+        Level::Information => ' ',
+        Level::Warning => '!',
+        Level::Error => '✗',
+    };
+    println!("  {mark} │ {}", line.text);
+}

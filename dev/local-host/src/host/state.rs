@@ -1,0 +1,151 @@
+//! What the admin endpoint, the listeners and the tests share.
+//!
+//! A function started by hand and one that is triggered differ in what they are told and in nothing else, so both come
+//! through here. `FunctionsController` and `ScriptHost` in <https://github.com/Azure/azure-functions-host/tree/dev/src>
+
+use std::sync::{Arc, atomic::AtomicUsize};
+
+use anyhow::{Context, Result, bail};
+use time::OffsetDateTime;
+use tokio::sync::{Mutex, Notify};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use test_storage::Account;
+
+use crate::{
+    bindings::{App, DataType, Function, Trigger},
+    envelope::QueueMessage,
+    invocation::{Invocation, Invoker},
+    lock::{Lock, host_blob},
+    queue_listener::{Delivery, QueueListener},
+    shutdown::Shutdown,
+    timer::{MANUAL_REASON, Timer},
+    timings::Timings,
+};
+
+/// The setting that names the host in storage, and what it is without it.
+const HOST_ID: &str = "AzureFunctionsWebHost__hostid";
+const DEFAULT_HOST_ID: &str = "localhost";
+/// The connection of the host's own storage.
+const STORAGE: &str = "AzureWebJobsStorage";
+
+/// A loaded app and what runs it.
+pub(crate) struct HostState {
+    pub(crate) app: App,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) timings: Timings,
+    pub(super) invoker: Arc<Invoker>,
+    pub(super) timers: Vec<Arc<Timer>>,
+}
+
+impl HostState {
+    pub(crate) async fn invoke(&self, name: &str, input: Option<&str>) -> Result<Invocation> {
+        if let Ok(timer) = self.timer(name) {
+            return timer.run_by_hand(input).await;
+        }
+        let (function, data_type) = self.queue_function(name)?;
+        let message = QueueMessage::manual(input.unwrap_or_default(), OffsetDateTime::now_utc());
+        let delivery = Delivery { function, data_type, message: &message, reason: MANUAL_REASON };
+        Ok(delivery.invoke(&self.invoker).await)
+    }
+
+    /// Takes no new work; what is running goes on.
+    pub(crate) fn drain(&self) {
+        self.invoker.console.information("DrainMode mode enabled");
+        self.shutdown.drain.cancel();
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shutdown.drain.is_cancelled()
+    }
+
+    pub(crate) fn outstanding_invocations(&self) -> usize {
+        self.invoker.running()
+    }
+
+    pub(crate) async fn ping_handler(&self) {
+        self.invoker.worker.ping().await;
+    }
+
+    pub(super) fn listen(self: &Arc<Self>) -> Result<()> {
+        for function in self.app.functions.iter().filter(|function| !function.disabled) {
+            let Trigger::Queue { queue, connection, data_type } = &function.trigger else { continue };
+            let listener = QueueListener {
+                function: function.clone(),
+                queue: queue.clone(),
+                data_type: *data_type,
+                account: self.invoker.account(connection)?.clone(),
+                options: self.app.host.queues.clone(),
+                invoker: Arc::clone(&self.invoker),
+                shutdown: self.shutdown.clone(),
+                timings: self.timings,
+                in_hand: AtomicUsize::new(0),
+                one_done: Notify::new(),
+            };
+            self.shutdown.spawn(listener.run());
+        }
+        for timer in self.timers.iter().filter(|timer| !timer.function.disabled) {
+            let timer = Arc::clone(timer);
+            self.shutdown.spawn(async move { timer.run().await });
+        }
+        self.shutdown.spawn(Arc::clone(self).be_primary(self.invoker.account(STORAGE)?.clone()));
+        Ok(())
+    }
+
+    /// Among the hosts of an app one is the primary one. It has nothing to do here, but says so.
+    async fn be_primary(self: Arc<Self>, account: Account) {
+        let console = Arc::clone(&self.invoker.console);
+        let blob = host_blob(host_id(&self.app));
+        let lock = Lock { account, blob, retry: self.timings.lock_retry, console };
+        let line = format!("Host lock lease acquired by instance ID '{}'.", Uuid::new_v4().simple());
+        let announce = async |active: CancellationToken| {
+            self.invoker.console.information(&line);
+            active.cancelled().await;
+        };
+        lock.while_held(&self.shutdown.stop, announce).await;
+    }
+
+    pub(super) fn timer(&self, name: &str) -> Result<&Arc<Timer>> {
+        let timer = self.timers.iter().find(|timer| timer.function.name.eq_ignore_ascii_case(name));
+        timer.with_context(|| format!("no timer function '{name}'"))
+    }
+
+    pub(super) fn queue_function(&self, name: &str) -> Result<(&Function, DataType)> {
+        let function = self.app.function(name).with_context(|| format!("no function '{name}'"))?;
+        match function.trigger {
+            Trigger::Queue { data_type, .. } => Ok((function, data_type)),
+            Trigger::Timer { .. } => bail!("'{name}' is not a queue function"),
+        }
+    }
+}
+
+fn host_id(app: &App) -> &str {
+    app.settings.get(HOST_ID).map_or(DEFAULT_HOST_ID, String::as_str)
+}
+
+/// Makes the timers of the app, which do not tick yet.
+pub(super) fn timers(
+    app: &App,
+    invoker: &Arc<Invoker>,
+    shutdown: &Shutdown,
+    timings: Timings,
+) -> Result<Vec<Arc<Timer>>> {
+    let mut timers = Vec::new();
+    for function in &app.functions {
+        let Trigger::Timer { schedule, run_on_startup, use_monitor } = &function.trigger else { continue };
+        timers.push(Arc::new(Timer {
+            function: function.clone(),
+            schedule: schedule.clone(),
+            run_on_startup: *run_on_startup,
+            use_monitor: *use_monitor,
+            host_id: host_id(app).to_owned(),
+            account: invoker.account(STORAGE)?.clone(),
+            invoker: Arc::clone(invoker),
+            shutdown: shutdown.clone(),
+            timings,
+            running: Mutex::default(),
+        }));
+    }
+    Ok(timers)
+}

@@ -1,0 +1,42 @@
+//! The invocation of a queue function for a message, whether a queue delivered it or a test.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    bindings::{DataType, Function},
+    call::Call,
+    dates,
+    envelope::{self, Occasion, QueueMessage},
+    invocation::{Invocation, Invoker},
+};
+
+/// A message for a queue function, wherever it comes from.
+pub(crate) struct Delivery<'a> {
+    pub(crate) function: &'a Function,
+    pub(crate) data_type: DataType,
+    pub(crate) message: &'a QueueMessage,
+    pub(crate) reason: &'a str,
+}
+
+impl Delivery<'_> {
+    pub(crate) async fn invoke(self, invoker: &Invoker) -> Invocation {
+        let Self { function, data_type, message, reason } = self;
+        let now = OffsetDateTime::now_utc();
+        let occasion = Occasion { function: &function.name, binding: &function.binding, now, random: Uuid::new_v4() };
+        let details = message.identity.as_ref().map(|(id, _)| {
+            let inserted = dates::to_ticks(message.inserted);
+            format!("MessageId: {id}, DequeueCount: {}, InsertedOn: {inserted}", message.dequeue_count)
+        });
+        let call = Call {
+            function,
+            id: Uuid::new_v4(),
+            attempt: 0,
+            dequeue_count: Some(message.dequeue_count),
+            reason,
+            details,
+            body: envelope::queue(&occasion, message, data_type).into(),
+        };
+        invoker.invoke(call).await
+    }
+}

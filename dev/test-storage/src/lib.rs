@@ -1,0 +1,17 @@
+//! A storage account for tests and commands: the emulator, a client, and a proxy that makes it fail.
+//!
+//! [`Azurite`] is the storage emulator, [`Account`] a client that is written from the REST reference, [`FaultProxy`] a
+//! proxy in front of one service whose answers can be held, lost or replaced.
+
+#![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind its test rig")]
+
+// Each imports only from those below it.
+pub mod azurite;
+mod proxy;
+mod account;
+mod ports;
+
+pub use account::{Account, EMULATOR_ACCOUNT, EMULATOR_KEY, Received, Row, Service, StorageError};
+pub use azurite::Azurite;
+pub use ports::free_port;
+pub use proxy::{Fault, FaultProxy, Gate, Kind, Request};

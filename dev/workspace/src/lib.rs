@@ -1,0 +1,98 @@
+//! What the development commands share: where the workspace is, how its handler is built, tables for people to read.
+
+#![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind the development commands")]
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use tokio::process::Command;
+
+/// The folder of the workspace, as seen from this crate.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// Returns the folder with `host.json`.
+///
+/// # Errors
+/// When the sources are not where they were compiled.
+pub fn app_root() -> Result<PathBuf> {
+    let root = Path::new(ROOT);
+    root.canonicalize().with_context(|| format!("{} is gone: the commands run from the sources", root.display()))
+}
+
+/// Returns the folder that Cargo builds into.
+pub fn target_folder() -> PathBuf {
+    Path::new(ROOT).join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
+/// A line of `cargo build --message-format=json`.
+#[derive(Deserialize)]
+struct Artifact {
+    executable: Option<PathBuf>,
+}
+
+/// Builds the handler for development and returns its path.
+///
+/// # Errors
+/// When it does not build.
+pub async fn build_handler(root: &Path) -> Result<PathBuf> {
+    build(root, &[], None).await
+}
+
+/// Builds the handler as it is released and returns its path. `flags` for the compiler replace all others, wherever
+/// they are set.
+///
+/// # Errors
+/// When it does not build.
+pub async fn build_release_handler(root: &Path, arguments: &[&str], flags: Option<&[String]>) -> Result<PathBuf> {
+    build(root, &[&["--release"], arguments].concat(), flags).await
+}
+
+async fn build(root: &Path, arguments: &[&str], flags: Option<&[String]>) -> Result<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    if let Some(flags) = flags {
+        command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    }
+    let output = command
+        .args(["build", "--locked", "--package", "handler", "--bin", "handler"])
+        .arg("--message-format=json-render-diagnostics")
+        .args(arguments)
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("the handler does not build");
+    }
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let artifacts = lines.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
+    artifacts.rev().find_map(|artifact| artifact.executable).context("cargo built no executable")
+}
+
+/// Prints rows under their titles, every column as wide as it needs.
+pub fn print_table(titles: &[&str], rows: &[Vec<String>]) {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([titles[column].len()]).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..titles.len()).map(width).collect();
+    let titles: Vec<String> = titles.iter().map(|title| (*title).to_owned()).collect();
+    let rules: Vec<String> = widths.iter().map(|width| "─".repeat(*width)).collect();
+    for row in [&titles, &rules].into_iter().chain(rows) {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        println!("  {}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
+/// Prints the heading of a part of the output.
+pub fn heading(title: &str) {
+    println!("\n{title}");
+}
