@@ -1,6 +1,6 @@
 //! What an order costs the handler's processor, piece by piece and without a network.
 //!
-//! `cargo bench --bench invocation`. Beside the times stand the allocations of one call, which do not depend on the
+//! `cargo bench --package benches`. Beside the times stand the allocations of one call, which do not depend on the
 //! machine. `cargo load` measures the same from outside, with the sockets.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot begin may panic")]
@@ -10,6 +10,7 @@ use azure_core::{
     HttpClient, Request, Response, StatusCode,
     headers::{HeaderName, Headers},
 };
+use benches::case;
 use bytes::Bytes;
 use criterion::Criterion;
 use handler::{
@@ -56,15 +57,6 @@ fn main() {
     bench_batch(&mut criterion, &attempt);
     bench_storage(&mut criterion, &attempt);
     criterion.final_summary();
-}
-
-/// Measures `work` under `name`, and counts what one call of it allocates.
-fn case<T>(criterion: &mut Criterion, name: &str, mut work: impl FnMut() -> T) {
-    // The first call may fill a cache.
-    drop(black_box(work()));
-    let allocated = allocation_counter::measure(|| drop(black_box(work())));
-    println!("{name:<40} {} allocations, {} bytes", allocated.count_total, allocated.bytes_total);
-    criterion.bench_function(name, |bencher| bencher.iter(&mut work));
 }
 
 /// Decode, decide, encode: the whole chain, and each link of it.

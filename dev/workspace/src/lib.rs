@@ -35,7 +35,8 @@ struct Artifact {
     executable: Option<PathBuf>,
 }
 
-/// Builds the handler for development and returns its path.
+/// Builds the handler for development and returns its path. Without `--package`, so that Cargo takes the features of all
+/// default members together and builds nothing that `cargo test` builds again.
 ///
 /// # Errors
 /// When it does not build.
@@ -43,13 +44,13 @@ pub async fn build_handler(root: &Path) -> Result<PathBuf> {
     build(root, &[], None).await
 }
 
-/// Builds the handler as it is released and returns its path. `flags` for the compiler replace all others, wherever
+/// Builds the handler as it is released, with its own features only, and returns its path. `flags` for the compiler replace all others, wherever
 /// they are set.
 ///
 /// # Errors
 /// When it does not build.
 pub async fn build_release_handler(root: &Path, arguments: &[&str], flags: Option<&[String]>) -> Result<PathBuf> {
-    build(root, &[&["--release"], arguments].concat(), flags).await
+    build(root, &[&["--release", "--package", "handler"], arguments].concat(), flags).await
 }
 
 async fn build(root: &Path, arguments: &[&str], flags: Option<&[String]>) -> Result<PathBuf> {
@@ -59,7 +60,7 @@ async fn build(root: &Path, arguments: &[&str], flags: Option<&[String]>) -> Res
         command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     }
     let output = command
-        .args(["build", "--locked", "--package", "handler", "--bin", "handler"])
+        .args(["build", "--locked", "--bin", "handler"])
         .arg("--message-format=json-render-diagnostics")
         .args(arguments)
         .current_dir(root)
