@@ -3,8 +3,7 @@
 use local_host::{Invocation, LocalHost, Options, bindings::local_settings};
 use serde_json::Value;
 use std::{collections::BTreeMap, path::Path, time::Duration};
-use test_storage::Service;
-use test_storage::{Account, Fault, FaultProxy, Row, azurite};
+use test_storage::{Account, Fault, FaultProxy, Row, Service, azurite};
 use time::OffsetDateTime;
 use tokio::runtime::{self, Runtime};
 
@@ -23,7 +22,7 @@ pub(crate) struct App {
     pub(crate) host: LocalHost,
 }
 
-/// What a host runs on: the test's own runtime, or for a host that dies in the middle of everything, one of its own.
+/// The runtime of a host: the test's own, or for a host that is killed, one of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Machine(Option<Runtime>);
 
@@ -123,7 +122,7 @@ impl App {
         self.rows().await.into_iter().filter(|row| text(row, "RowKey").starts_with("outbox~")).collect()
     }
 
-    /// What is on the queue of events.
+    /// Returns the messages on the queue of events.
     pub(crate) async fn events(&self) -> Vec<Value> {
         let messages = self.account.peek("order-events").await.unwrap();
         messages.iter().map(|message| serde_json::from_str(&message.text).unwrap()).collect()
@@ -138,7 +137,7 @@ impl App {
         );
     }
 
-    /// How many messages were put on the queue of events, as far as the network knows.
+    /// Counts the requests that put a message on the queue of events.
     pub(crate) fn puts(&self) -> usize {
         let requests = self.queues.requests();
         requests.iter().filter(|request| request.target.contains("/order-events/messages")).count()
@@ -159,7 +158,7 @@ impl App {
         receipts
     }
 
-    /// What is in quarantine.
+    /// Returns the messages in quarantine.
     pub(crate) async fn quarantined(&self) -> Vec<Value> {
         let messages = self.account.peek("orders-quarantine").await.unwrap();
         messages.iter().map(|message| serde_json::from_str(&message.text).unwrap()).collect()

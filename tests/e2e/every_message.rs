@@ -1,4 +1,4 @@
-//! What each message gets: one test for each row of the table in the README, by what is stored and queued afterwards.
+//! The outcome of each message: one test for each row of the table in the README, by what is stored and queued afterwards.
 
 use crate::app::{App, QUEUE, text};
 use base64::{Engine, prelude::BASE64_STANDARD};

@@ -1,4 +1,4 @@
-//! What must be true of an account when everything is delivered, whatever went wrong meanwhile: one record and one
+//! The promises about an account when everything is delivered, whatever went wrong meanwhile: one record and one
 //! effect for each order, every event published under one id, every other message kept, and nothing else anywhere.
 
 use crate::app::{TABLE, text};
@@ -9,7 +9,7 @@ use std::{
 };
 use test_storage::Account;
 
-/// What was sent, by what has to become of it.
+/// The messages that were sent, by the outcome they must have.
 pub(crate) struct Promised {
     /// The receipts of all orders that have to take effect.
     pub(crate) receipts: BTreeSet<String>,

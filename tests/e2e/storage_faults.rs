@@ -11,7 +11,7 @@ use test_storage::{Fault, Kind};
 const ORDER: &str = r#"{"id":"order-123","amount":42}"#;
 const RECEIPT: &str = r#"{"id":"order-123","status":"accepted","amount":42}"#;
 
-/// As real Azure throttles: no header, the code in the body.
+/// Throttles as Azure does: no header, the code in the body.
 fn throttling() -> Fault {
     let body = r#"{"odata.error":{"code":"ServerBusy","message":{"lang":"en-US","value":"The server is busy."}}}"#;
     Fault::Status(503, vec![("content-type", "application/json".to_owned())], body.to_owned())

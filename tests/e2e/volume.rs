@@ -26,7 +26,7 @@ use test_storage::{
 /// Half a minute on a busy machine with two cores. Ten thousand take five minutes of processor time, most of it for
 /// Azurite.
 const ORDERS: usize = 2_000;
-/// As many lie on the queue at most.
+/// The most messages on the queue at a time.
 const WAITING: u64 = 300;
 /// After each so many deliveries a handler is killed.
 const PORTION: usize = 100;
@@ -78,7 +78,7 @@ fn distinct(orders: usize) -> usize {
     orders * 7 / 10
 }
 
-/// How many handlers have been killed when so many messages are sent: only so many more lie on the queue.
+/// Returns how many handlers have to be killed before so many messages are sent: only so many more lie on the queue.
 fn killed_by_then(sent: usize) -> usize {
     sent.saturating_sub(WAITING as usize) / PORTION
 }

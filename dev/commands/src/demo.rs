@@ -32,7 +32,7 @@ const TIMER: &str = "scheduled_with_retry";
 /// Far more than a laptop needs, far less than anybody waits.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// So many attempts of the timer meet a storage that is out of reach.
+/// The number of attempts of the timer that meet a storage out of reach.
 const FAILING_ATTEMPTS: usize = 2;
 
 /// The arguments of `cargo demo`.
@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
     package: Option<PathBuf>,
 }
 
-/// What is hosted.
+/// The app to host.
 struct App {
     root: PathBuf,
     /// None for the one that `host.json` names.
@@ -79,7 +79,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         ..Options::default()
     })
     .await?;
-    let outcome = tell(&host, &account, &tables).await;
+    let outcome = run_story(&host, &account, &tables).await;
     host.stop().await;
     let outcome = outcome?;
     outcome.show();
@@ -106,7 +106,7 @@ impl App {
     }
 }
 
-async fn tell(host: &LocalHost, account: &Account, tables: &FaultProxy) -> Result<Outcome> {
+async fn run_story(host: &LocalHost, account: &Account, tables: &FaultProxy) -> Result<Outcome> {
     host.ready().await?;
     let mut answers = Vec::new();
     for (number, sample) in SAMPLES.iter().enumerate() {

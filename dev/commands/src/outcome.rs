@@ -1,4 +1,4 @@
-//! What the story of `cargo demo` left behind: shown as it is stored, and held against what is promised.
+//! The outcome of `cargo demo`: shown as it is stored, and checked against the promises.
 
 use std::collections::BTreeMap;
 

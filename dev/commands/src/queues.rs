@@ -1,11 +1,11 @@
 //! The queues of the app.
 
-/// Where orders come from.
+/// The queue of orders.
 pub(crate) const ORDERS: &str = "orders";
-/// Where those go that cannot be committed, whatever happens.
+/// The queue of messages that can never be committed.
 pub(crate) const QUARANTINE: &str = "orders-quarantine";
-/// Where those go that keep failing.
+/// The queue of messages that failed at every delivery.
 pub(crate) const POISON: &str = "orders-poison";
-/// Where the others are announced.
+/// The queue of events.
 pub(crate) const EVENTS: &str = "order-events";
 pub(crate) const QUEUES: [&str; 4] = [ORDERS, QUARANTINE, POISON, EVENTS];

@@ -24,14 +24,14 @@ use workspace::{app_root, build_handler, target_folder};
 
 use crate::queues::QUEUES;
 
-/// Where `func start` listens too.
+/// The port of `func start` too.
 const ADMIN_PORT: u16 = 7071;
 const EXECUTABLE: &str = "AzureFunctionsJobHost__customHandler__description__defaultExecutablePath";
 const STORAGE: &str = "AzureWebJobsStorage";
 /// Core Tools end within two seconds of Ctrl-C.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// What to run, and where.
+/// The arguments of `cargo start`.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The folder of another app, whose handler is built already; with local.settings.json and always on the local
@@ -133,7 +133,7 @@ Stop everything:    Ctrl-C
     );
 }
 
-/// As with Core Tools, the environment wins over the file.
+/// Reads the settings. The environment wins over the file, as with Core Tools.
 fn settings(file: &Path) -> Result<BTreeMap<String, String>> {
     let mut settings = local_settings(file)?;
     let environment: BTreeMap<String, String> = env::vars().filter(|(name, _)| settings.contains_key(name)).collect();
@@ -156,7 +156,7 @@ async fn run_local_host(options: Options) -> Result<()> {
     stopped
 }
 
-/// As Core Tools do, who list them themselves.
+/// Lists the functions as Core Tools do.
 fn print_functions(host: &LocalHost) {
     println!("\nFunctions:\n");
     for (name, kind) in host.functions() {

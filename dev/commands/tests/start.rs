@@ -115,7 +115,7 @@ fn is_left(ports: &[u16]) -> bool {
     })
 }
 
-/// What follows the time in front of a line, if there is one as the host prints it.
+/// Returns the line without the time in front, if there is one as the host prints it.
 fn timed(line: &str) -> Option<&str> {
     let (time, text) = line.strip_prefix('[')?.split_once("] ")?;
     let shape: String = time.chars().map(|each| if each.is_ascii_digit() { '0' } else { each }).collect();

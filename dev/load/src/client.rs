@@ -1,6 +1,6 @@
 //! One connection to the handler, on which the host's requests are made one after the other.
 //!
-//! As light as a client can be: the machine is shared with the handler, and it is the handler that is measured.
+//! It is as light as a client can be: the machine is shared with the handler, and it is the handler that is measured.
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -39,7 +39,7 @@ impl Client {
         Ok(Self { sender, host: format!("127.0.0.1:{port}") })
     }
 
-    /// Asks whether the handler is ready, as the host does.
+    /// Probes whether the handler is ready, as the host does.
     pub(super) async fn probe(&mut self) -> Result<()> {
         let request = Request::get("/").header("Host", &self.host).body(Full::default())?;
         self.send(request).await.map(drop)

@@ -1,4 +1,5 @@
-//! `cargo load`: what an order costs. It drives the real handler as the host does, and reads what it used from the operating system.
+//! `cargo load`: the costs of an order. It drives the real handler as the host does, and reads its use of resources from
+//! the operating system.
 //!
 //! Everything runs on this machine, over loopback. The storage is [in this process](storage), fast enough not to be the
 //! limit, or Azurite, which is the limit. Orders are [made as they are needed](orders) and delivered over
@@ -54,13 +55,13 @@ struct Arguments {
     /// Measures this program instead of building ours: an earlier one, or another handler
     #[arg(long, value_name = "FILE")]
     handler: Option<PathBuf>,
-    /// What stores the orders
+    /// The storage of the orders
     #[arg(long, value_enum, default_value_t = Storage::Fast)]
     storage: Storage,
-    /// How late every answer of the fast storage comes: 5ms is like the cloud
+    /// The delay of every answer of the fast storage: 5ms is like the cloud
     #[arg(long, value_parser = milliseconds, default_value = "0ms")]
     latency: Duration,
-    /// How many orders are in flight, step by step
+    /// The number of orders in flight, step by step
     #[arg(long, value_delimiter = ',', default_value = "1,16,24,32,64", value_parser = value_parser!(u16).range(1..=1000))]
     concurrency: Vec<u16>,
     /// Orders of each step [default: as many as take some seconds]
@@ -78,7 +79,7 @@ struct Arguments {
     /// One long run of so many orders at the last concurrency, to see whether memory grows
     #[arg(long, conflicts_with = "orders", value_parser = value_parser!(u64).range(LEGS..))]
     total: Option<u64>,
-    /// Where to write the numbers as JSON
+    /// The file to write the numbers to, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

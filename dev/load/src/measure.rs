@@ -20,7 +20,7 @@ use crate::{
     storage::{self, FastStorage, Published},
 };
 
-/// Where the handler puts its events, and its rows.
+/// The queue and the table of the handler.
 const EVENTS: &str = "order-events";
 const TABLE: &str = "idempotency";
 /// Their keys: of the record of an order, and of an event that is not published.

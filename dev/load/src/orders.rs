@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// As long as every id.
+/// A placeholder, as long as every id.
 const PLACE: &str = "order-00-0000000000";
 /// A duplicate comes so many orders after the first.
 const DISTANCE: u64 = 64;
@@ -136,7 +136,7 @@ struct Data {
     msg: String,
 }
 
-/// What the host tells of a message, and then the members of the message but lists, which overwrite it.
+/// Returns the metadata of the host: its own, then the members of the message except lists, which overwrite it.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Metadata<'a> {

@@ -1,10 +1,10 @@
-//! What to measure.
+//! The plan of a measurement.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::orders::Mix;
 
-/// What stores the orders.
+/// The storage of the orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Storage {
     /// A table and a queue in memory, which answer as the cloud does
@@ -19,13 +19,13 @@ impl fmt::Display for Storage {
     }
 }
 
-/// What to measure.
+/// The plan of a measurement.
 pub(crate) struct Plan {
     pub(crate) executable: PathBuf,
     /// The folder with `host.json`.
     pub(crate) root: PathBuf,
     pub(crate) storage: Storage,
-    /// How late every answer of the fast storage comes.
+    /// The delay of every answer of the fast storage.
     pub(crate) latency: Duration,
     pub(crate) mix: Mix,
     /// Concurrency and orders of each step.

@@ -12,13 +12,13 @@ use anyhow::{Context, Result};
 
 use test_storage::free_port;
 
-/// What is run, and where.
+/// The program to run, its folder and its storage.
 #[derive(Clone, Copy)]
 pub(super) struct Program<'a> {
     pub(super) executable: &'a Path,
     /// The folder with `host.json`.
     pub(super) root: &'a Path,
-    /// Of the storage account.
+    /// The connection string of the storage account.
     pub(super) connection: &'a str,
 }
 
@@ -78,7 +78,7 @@ impl Handler {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// What it wrote to stderr, in a sentence.
+    /// Returns its output on stderr, in a sentence.
     pub(super) fn complaint(&mut self) -> String {
         let mut text = String::new();
         let read = self.errors.rewind().and_then(|()| self.errors.read_to_string(&mut text));

@@ -21,11 +21,11 @@ pub(crate) struct Report {
     pub(crate) binary_bytes: u64,
     pub(crate) startup: Startup,
     pub(crate) steps: Vec<StepReport>,
-    /// What has to hold of what was stored in the end, and whether it does.
+    /// The checks of what is stored in the end.
     pub(crate) checks: Vec<Check>,
 }
 
-/// Where it was measured.
+/// The machine it was measured on.
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
     pub(crate) system: &'static str,
@@ -33,7 +33,7 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
 }
 
-/// Of processes that were just started.
+/// The costs of starting a process.
 #[derive(Debug, Serialize)]
 pub(crate) struct Startup {
     /// From spawn to the first answer to `GET /`; the median.
@@ -43,7 +43,7 @@ pub(crate) struct Startup {
     /// Resident memory of a process that is ready and has not worked yet.
     pub(crate) idle_kib: Option<u64>,
     pub(crate) spawns: u64,
-    /// How many orders were committed for this.
+    /// The number of orders that were committed for this.
     pub(crate) orders: u64,
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct Check {
     pub(crate) found: u64,
 }
 
-/// What there is in the end.
+/// The contents of the storage in the end.
 pub(super) struct Stored {
     pub(super) records: u64,
     /// Rows of the outbox.
@@ -89,7 +89,7 @@ pub(super) struct Stored {
     pub(super) events: Option<u64>,
 }
 
-/// What was used between two moments.
+/// The resources used between two moments.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Usage {
     pub(super) handler_cpu: Option<Duration>,
@@ -179,7 +179,7 @@ fn requests_per_order(counts: &Counts, orders: f64) -> BTreeMap<&'static str, f6
     asked.map(|(kind, count)| (*kind, count as f64 / orders)).collect()
 }
 
-/// Of sorted times.
+/// Returns a percentile of sorted times.
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     sorted.get(index).copied().unwrap_or_default()

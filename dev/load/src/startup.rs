@@ -1,4 +1,4 @@
-//! How long a new process takes until it can be called, and until it has committed an order.
+//! The time a new process takes until it can be called, and until it has committed an order.
 
 use std::{thread, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     report::{Startup, median, millis},
 };
 
-/// So many processes are started; the median of them counts.
+/// The number of processes that are started; the median of them counts.
 const SPAWNS: u64 = 10;
 /// The host asks every 25 ms; this is how exactly the time is measured.
 const PAUSE: Duration = Duration::from_micros(100);
@@ -34,7 +34,7 @@ pub(super) async fn measure(program: Program<'_>, orders: &Orders) -> Result<Sta
     })
 }
 
-/// How long one process takes until it is ready, and until it has committed its first order.
+/// Measures one process until it is ready, and until it has committed its first order.
 async fn start(program: Program<'_>, orders: &Orders, number: u64) -> Result<(Duration, Duration)> {
     let mut handler = Handler::spawn(program)?;
     let mut client = wait_until_ready(&mut handler).await?;
@@ -43,7 +43,7 @@ async fn start(program: Program<'_>, orders: &Orders, number: u64) -> Result<(Du
     Ok((ready, handler.spawned.elapsed()))
 }
 
-/// Asks until it answers, and leaves the connection open.
+/// Probes the handler until it answers, and leaves the connection open.
 pub(super) async fn wait_until_ready(handler: &mut Handler) -> Result<Client> {
     loop {
         if let Ok(mut client) = Client::connect(handler.port).await {

@@ -17,7 +17,7 @@ use crate::{client::Client, orders::Orders};
 /// An invocation in flight gets this long when the time of a step is up; the handler gives itself 5 s for a request.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// What is to be done.
+/// The work of a step.
 #[derive(Clone, Copy)]
 pub(super) struct Step {
     pub(super) port: u16,
@@ -27,15 +27,15 @@ pub(super) struct Step {
     pub(super) limit: Duration,
 }
 
-/// What came of it.
+/// The result of a step.
 pub(super) struct Done {
     pub(super) elapsed: Duration,
-    /// Sorted.
+    /// All of them, sorted.
     pub(super) latencies: Vec<Duration>,
     pub(super) duplicates: u64,
 }
 
-/// What the connections share.
+/// The state that the connections share.
 struct Work {
     orders: Orders,
     next: AtomicU64,

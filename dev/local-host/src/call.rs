@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::bindings::Function;
 
-/// What to call, and what the console says about it.
+/// The function to call, the body, and the words of the console about it.
 pub(crate) struct Call<'a> {
     pub(crate) function: &'a Function,
     pub(crate) id: Uuid,

@@ -34,13 +34,13 @@ pub enum Level {
 pub struct Line {
     /// When it was written.
     pub time: OffsetDateTime,
-    /// How grave it is.
+    /// Its level.
     pub level: Level,
-    /// What it says.
+    /// Its text.
     pub text: String,
 }
 
-/// What else is done with a line besides keeping it.
+/// A second destination of each line.
 pub type Sink = fn(&Line);
 
 /// Prints a line as `func start` does.

@@ -1,4 +1,4 @@
-//! What the host sends to a custom handler: `{"Data":{…},"Metadata":{…}}`.
+//! The invocation request of a custom handler: `{"Data":{…},"Metadata":{…}}`.
 //!
 //! Three habits of the host make this contract easy to misread, so they are kept to the letter. Everything that is not
 //! an object is JSON inside a JSON string. The top-level fields of a queue message are copied over the metadata,
@@ -17,9 +17,9 @@ const DEPTH: usize = 64;
 /// The largest `DateTimeOffset`: what a message has for a time it has not.
 const FAR_FUTURE: OffsetDateTime = datetime!(9999-12-31 23:59:59 UTC);
 
-/// Where and when an invocation happens: the binding data every trigger has.
+/// Function, binding and time of an invocation: the binding data that every trigger has.
 #[derive(Clone, Debug)]
-pub(crate) struct Occasion<'a> {
+pub(crate) struct InvocationData<'a> {
     /// The function's name.
     pub(crate) function: &'a str,
     /// The trigger binding's name.
@@ -37,7 +37,7 @@ pub(crate) struct QueueMessage {
     pub(crate) identity: Option<(String, String)>,
     /// The decoded message. For any binding but a binary one it has to be text.
     pub(crate) content: Vec<u8>,
-    /// How often the message was received.
+    /// The dequeue count of the message.
     pub(crate) dequeue_count: u32,
     /// When it was put on the queue.
     pub(crate) inserted: OffsetDateTime,
@@ -56,7 +56,7 @@ impl QueueMessage {
     }
 }
 
-/// What the host tells a timer function about its schedule.
+/// The data of a timer trigger.
 #[derive(Clone, Debug)]
 pub(crate) struct TimerInfo {
     /// False for schedules that are a time span.
@@ -103,7 +103,7 @@ pub(crate) struct RetryContext {
 }
 
 /// The body for a queue function.
-pub(crate) fn queue(occasion: &Occasion<'_>, message: &QueueMessage, data_type: DataType) -> String {
+pub(crate) fn queue(invocation_data: &InvocationData<'_>, message: &QueueMessage, data_type: DataType) -> String {
     let content = String::from_utf8_lossy(&message.content);
     let data = match data_type {
         DataType::Text => encoded(Json::Text(content.clone().into_owned())),
@@ -121,19 +121,19 @@ pub(crate) fn queue(occasion: &Occasion<'_>, message: &QueueMessage, data_type: 
     metadata.set("NextVisibleTime", time(message.next_visible));
     match &message.identity {
         Some((_, receipt)) => metadata.set("PopReceipt", text(receipt)),
-        None => metadata.set(occasion.binding, text(&content)),
+        None => metadata.set(invocation_data.binding, text(&content)),
     }
-    metadata.set("sys", occasion.system());
+    metadata.set("sys", invocation_data.system());
     // Only of what the binding makes a string.
     if data_type == DataType::Text {
         metadata.apply_fields(&content);
     }
-    body(occasion, data, metadata, None)
+    body(invocation_data, data, metadata, None)
 }
 
 /// The body for a timer function; `input` is what the admin endpoint was given.
 pub(crate) fn timer(
-    occasion: &Occasion<'_>,
+    invocation_data: &InvocationData<'_>,
     info: &TimerInfo,
     retry: Option<&RetryContext>,
     input: Option<&str>,
@@ -145,13 +145,13 @@ pub(crate) fn timer(
     ]);
     let mut metadata = BindingData(Vec::new());
     if let Some(input) = input {
-        metadata.set(occasion.binding, encoded(Json::Text(input.to_owned())));
+        metadata.set(invocation_data.binding, encoded(Json::Text(input.to_owned())));
     }
-    metadata.set("sys", occasion.system());
-    body(occasion, data, metadata, retry)
+    metadata.set("sys", invocation_data.system());
+    body(invocation_data, data, metadata, retry)
 }
 
-impl Occasion<'_> {
+impl InvocationData<'_> {
     fn system(&self) -> Json {
         Json::object([
             ("MethodName", Json::Text(self.function.to_owned())),
@@ -189,14 +189,20 @@ impl BindingData {
     }
 }
 
-fn body(occasion: &Occasion<'_>, data: Json, mut metadata: BindingData, retry: Option<&RetryContext>) -> String {
+fn body(
+    invocation_data: &InvocationData<'_>,
+    data: Json,
+    mut metadata: BindingData,
+    retry: Option<&RetryContext>,
+) -> String {
     // After the message's fields, so that this one cannot be forged.
     if let Some(retry) = retry {
-        metadata.set("RetryContext", retry.to_json(occasion));
+        metadata.set("RetryContext", retry.to_json(invocation_data));
     }
     // `queueTrigger`, `timerTrigger`: the host's own entries, and whatever else is called so.
     metadata.0.retain(|(key, _)| !key.to_lowercase().ends_with("trigger"));
-    Json::object([("Data", Json::object([(occasion.binding, data)])), ("Metadata", Json::Object(metadata.0))]).compact()
+    Json::object([("Data", Json::object([(invocation_data.binding, data)])), ("Metadata", Json::Object(metadata.0))])
+        .compact()
 }
 
 /// Double encoding: the JSON text of a value, as a JSON string. A string that looks like a time stays what it is,
@@ -209,8 +215,8 @@ fn encoded(value: Json) -> Json {
 }
 
 impl RetryContext {
-    fn to_json(&self, occasion: &Occasion<'_>) -> Json {
-        let exception = |failed: &FailedAttempt| failed.to_json(occasion.function);
+    fn to_json(&self, invocation_data: &InvocationData<'_>) -> Json {
+        let exception = |failed: &FailedAttempt| failed.to_json(invocation_data.function);
         Json::object([
             ("RetryCount", Json::from(self.count)),
             ("MaxRetryCount", Json::from(self.max)),
@@ -231,9 +237,9 @@ mod tests {
 
     const SYS: &str = r#""sys":{"MethodName":"QueueFn","UtcNow":"2026-08-31T10:15:31.2103812Z","RandGuid":"7ce67ce0-0f0e-4d5e-9a51-3f1f1f2a9c11"}"#;
 
-    fn occasion<'a>(function: &'a str, binding: &'a str) -> Occasion<'a> {
+    fn invocation_data<'a>(function: &'a str, binding: &'a str) -> InvocationData<'a> {
         let now = datetime!(2026-08-31 10:15:31.2103812 UTC);
-        Occasion { function, binding, now, random: uuid!("7ce67ce0-0f0e-4d5e-9a51-3f1f1f2a9c11") }
+        InvocationData { function, binding, now, random: uuid!("7ce67ce0-0f0e-4d5e-9a51-3f1f1f2a9c11") }
     }
 
     fn queue_body(text: &str) -> String {
@@ -245,7 +251,7 @@ mod tests {
             next_visible: datetime!(2026-08-31 10:25:31 UTC),
             expires: datetime!(2026-09-07 10:15:30 UTC),
         };
-        queue(&occasion("QueueFn", "myQueueItem"), &message, DataType::Text)
+        queue(&invocation_data("QueueFn", "myQueueItem"), &message, DataType::Text)
     }
 
     #[test]
@@ -273,7 +279,7 @@ mod tests {
     #[test]
     fn a_manual_message_was_never_on_a_queue() {
         let message = QueueMessage::manual(r#"{"a":1}"#, datetime!(2026-08-31 10:15:30 UTC));
-        let body = queue(&occasion("QueueFn", "myQueueItem"), &message, DataType::Text);
+        let body = queue(&invocation_data("QueueFn", "myQueueItem"), &message, DataType::Text);
         let expected = r#"{"Data":{"myQueueItem":"\"{\\\"a\\\":1}\""},"Metadata":{"DequeueCount":"0","ExpirationTime":"9999-12-31T23:59:59+00:00","InsertionTime":"2026-08-31T10:15:30+00:00","NextVisibleTime":"9999-12-31T23:59:59+00:00","myQueueItem":"\"{\\\"a\\\":1}\"",@SYS@,"a":"\"1\""}}"#;
         assert_eq!(body, expected.replace("@SYS@", SYS));
     }
@@ -285,7 +291,7 @@ mod tests {
             last_updated: datetime!(2026-08-31 10:15:00.1234567 UTC),
         };
         let info = TimerInfo { adjust_for_dst: true, status: Some(status), past_due: false };
-        timer(&occasion("QueueFn", "myTimer"), &info, Some(retry), input)
+        timer(&invocation_data("QueueFn", "myTimer"), &info, Some(retry), input)
     }
 
     const TIMER_DATA: &str = r#""Data":{"myTimer":{"Schedule":{"AdjustForDST":true},"ScheduleStatus":{"Last":"0001-01-01T00:00:00","Next":"2026-08-31T10:20:00+00:00","LastUpdated":"2026-08-31T10:15:00.1234567+00:00"},"IsPastDue":false}}"#;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::json::Json;
 
-/// What was thrown.
+/// The exception that was thrown.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Failure {
     /// An exception from an assembly of .NET or of the host, if that is known. The host wraps it.
@@ -114,7 +114,7 @@ impl FailedAttempt {
     }
 }
 
-/// What most exceptions come from.
+/// The source of most exceptions.
 const CORE: &str = "System.Private.CoreLib";
 /// `COR_E_EXCEPTION`
 const RESULT: i64 = -2_146_233_088;

@@ -24,12 +24,12 @@ use crate::{call::Call, response::Answer};
 
 /// The version this imitates.
 const HOST_VERSION: &str = "4.1037.0.0";
-/// How long .NET keeps a connection that nobody uses.
+/// The time for which .NET keeps an idle connection.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
-/// How many redirects .NET follows; the next one is the answer.
+/// The number of redirects that .NET follows; the next one is the answer.
 const REDIRECTS: usize = 50;
 
-/// How the body of an invocation is framed.
+/// The framing of the body of an invocation.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Framing {
     /// `Content-Length`, as under Core Tools.
@@ -50,7 +50,7 @@ pub(crate) enum CallError {
     Answer(#[from] hyper::Error),
 }
 
-/// Asks the handler for a sign of life: `GET /` without anything special.
+/// A client that probes the handler: `GET /` without anything special.
 #[derive(Clone)]
 pub(crate) struct Prober {
     client: Client<HttpConnector, Full<Bytes>>,
@@ -77,7 +77,7 @@ impl Prober {
     }
 }
 
-/// What a probe is met with.
+/// The result of a probe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Sign {
     /// Any answer, and even none when a connection was made and broken.
@@ -153,14 +153,14 @@ impl HandlerClient {
     }
 }
 
-/// As .NET has it: what is written is sent.
+/// Makes a connector without Nagle's algorithm, as .NET has it.
 fn connector() -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector
 }
 
-/// Where to ask instead, if the handler says so.
+/// Returns the target of a redirect.
 fn redirect(response: &Response<Incoming>, asked: &Uri) -> Option<Uri> {
     if !matches!(response.status().as_u16(), 300..=303 | 307 | 308) {
         return None;

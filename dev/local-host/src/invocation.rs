@@ -46,7 +46,7 @@ pub struct Invocation {
     pub id: Uuid,
     /// 0 at the first attempt of a retry policy.
     pub attempt: u32,
-    /// How often the message was received; none for timers.
+    /// The dequeue count of the message; none for timers.
     pub dequeue_count: Option<u32>,
     /// Whether the host counts it as a success.
     pub succeeded: bool,
@@ -64,7 +64,7 @@ pub struct Invocation {
     pub logs: Vec<String>,
     /// The body of the answer, whatever it is.
     pub response_body: String,
-    /// How long it took.
+    /// Its duration.
     pub duration: Duration,
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct Invoker {
     encoding: MessageEncoding,
     accounts: BTreeMap<String, Account>,
     running: AtomicUsize,
-    answers_to_lose: AtomicUsize,
+    answers_to_drop: AtomicUsize,
     finished: Mutex<Vec<Invocation>>,
     changed: watch::Sender<usize>,
 }
@@ -106,7 +106,7 @@ impl Invoker {
             encoding: app.host.queues.message_encoding,
             accounts,
             running: AtomicUsize::new(0),
-            answers_to_lose: AtomicUsize::new(0),
+            answers_to_drop: AtomicUsize::new(0),
             finished: Mutex::default(),
             changed: watch::Sender::new(0),
         })
@@ -116,14 +116,14 @@ impl Invoker {
         self.accounts.get(connection).with_context(|| format!("no account for connection '{connection}'"))
     }
 
-    /// How many invocations are running.
+    /// Counts the running invocations.
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::SeqCst)
     }
 
     /// Treats the next so many answers of the handler as if the connection had broken before them.
-    pub(crate) fn lose_answers(&self, count: usize) {
-        self.answers_to_lose.store(count, Ordering::SeqCst);
+    pub(crate) fn drop_answers(&self, count: usize) {
+        self.answers_to_drop.store(count, Ordering::SeqCst);
     }
 
     pub(crate) fn finished(&self) -> MutexGuard<'_, Vec<Invocation>> {
@@ -202,7 +202,7 @@ impl Invoker {
 
     async fn call(&self, call: &Call<'_>, slot: &mut Answer) -> Result<Reply, Failure> {
         let answer = self.client.post(call).await.map_err(|error| broken(&error.to_string()))?;
-        if self.answers_to_lose.try_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok() {
+        if self.answers_to_drop.try_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok() {
             return Err(broken("The response ended prematurely."));
         }
         *slot = answer;

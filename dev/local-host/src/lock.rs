@@ -1,6 +1,6 @@
 //! A lock among all hosts of one app: a lease on a blob.
 //!
-//! Of any number of hosts, one holds the lock of a timer and ticks it; the others look from time to time whether they
+//! One of all hosts holds the lock of a timer and ticks it; the others look from time to time whether they
 //! can take over. A host that stops gives the lock back, one that is killed leaves it to expire. `SingletonListener`
 //! and `SingletonManager` in
 //! <https://github.com/Azure/azure-webjobs-sdk/tree/dev/src/Microsoft.Azure.WebJobs.Host/Singleton>
@@ -13,7 +13,7 @@ use test_storage::{Account, StorageError};
 
 use crate::console::Console;
 
-/// Where the host keeps what concerns itself.
+/// The container of the host's own blobs.
 pub(crate) const CONTAINER: &str = "azure-webjobs-hosts";
 /// In a development environment; a minute on Azure.
 const DURATION: Duration = Duration::from_secs(15);
@@ -25,7 +25,7 @@ pub(crate) struct Lock {
     pub(crate) account: Account,
     /// The blob, in [`CONTAINER`].
     pub(crate) blob: String,
-    /// How often to look whether it is free.
+    /// The pause between two attempts to acquire it.
     pub(crate) retry: Duration,
     pub(crate) console: Arc<Console>,
 }

@@ -16,7 +16,7 @@ use crate::bindings::MessageEncoding;
 const BASE64: GeneralPurpose =
     GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
-/// What a message on a queue is.
+/// The content of a message on a queue.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Decoded {
     /// A message for the function.

@@ -1,4 +1,4 @@
-//! What the host makes of output values on their way to a queue.
+//! The conversion of output values into queue messages.
 //!
 //! The host guesses: a string that is valid base64 is bytes, one that looks like JSON is parsed and indented, one that
 //! looks like a time is reformatted. `HttpScriptInvocationResultExtensions` and `FunctionBinding` in

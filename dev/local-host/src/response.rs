@@ -1,4 +1,4 @@
-//! What the host makes of a handler's answer.
+//! The host's verdict on a handler's answer.
 //!
 //! Only the status decides between success and failure, with two exceptions that cost people days: a 2xx that is not
 //! JSON fails, and a 2xx without a body never ends. `DefaultHttpWorkerService.ProcessDefaultInvocationRequest` in
@@ -22,7 +22,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// What becomes of the invocation.
+/// The outcome of the invocation.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Verdict {
     /// The function succeeded, unless an output cannot be written.

@@ -13,12 +13,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::console::Console;
 
-/// How long invocations may go on after a stop.
+/// The longest that invocations may go on after a stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// The reason of a stop that was asked for.
 const STOPPED: &str = "stopped";
 
-/// What ends with the host, and how far it is.
+/// The steps of a shutdown: the tokens that announce them, and the listeners that are waited for.
 #[derive(Clone, Debug)]
 pub(crate) struct Shutdown {
     /// Cancelled when the host stops.

@@ -1,6 +1,6 @@
 //! The pauses of the host that are too long to wait for in a test.
 //!
-//! What happens after them can only be seen with shorter ones, and only what happens after them may differ then: a
+//! A test sees what happens after them only with shorter ones, and nothing else may differ then: a
 //! message that comes back, a renewal, another host that takes over. `QueueListener` in
 //! <https://github.com/Azure/azure-sdk-for-net/tree/main/sdk/storage/Microsoft.Azure.WebJobs.Extensions.Storage.Queues>
 //! and `SingletonOptions` in
@@ -8,14 +8,14 @@
 
 use std::time::Duration;
 
-/// How patient the host is. The default is the real one.
+/// The pauses of the host. The default is the real one.
 #[derive(Clone, Copy, Debug)]
 pub struct Timings {
-    /// How long a received message stays hidden, in whole seconds: ten minutes.
+    /// The visibility timeout of a received message, in whole seconds: ten minutes.
     pub message_visibility: Duration,
-    /// How often that is renewed while the message is being processed: every five minutes.
+    /// The pause between two renewals of it while the message is being processed: five minutes.
     pub visibility_renewal: Duration,
-    /// How often a host looks whether it can take over a timer from another one: every minute.
+    /// The pause between two attempts to take over a timer from another host: a minute.
     pub lock_retry: Duration,
 }
 

@@ -14,11 +14,11 @@ use object::{
 
 /// The C library that Debian 10 and RHEL 8 have, older than that of any image in use.
 pub const NEWEST_GLIBC: Version = Version { major: 2, minor: 28 };
-/// What belongs to the C library and to the compiler, and is on every image.
+/// Libraries of the C library and of the compiler, which are on every image.
 const SYSTEM_LIBRARIES: [&str; 7] =
     ["ld-linux-x86-64.so.2", "libc.so.6", "libdl.so.2", "libgcc_s.so.1", "libm.so.6", "libpthread.so.0", "librt.so.1"];
 
-/// How an executable that runs there gets at its libraries.
+/// The linkage of an executable that runs there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Linkage {
     /// It has them.

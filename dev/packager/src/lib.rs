@@ -1,6 +1,6 @@
 //! The deployment package: the zip that a Function App runs, with nothing in it but the app.
 //!
-//! Whoever unpacks it relies on details that a general archiver does not promise: the name of the handler's entry has
+//! Its unpackers rely on details that a general archiver does not promise: the name of the handler's entry has
 //! to be `defaultExecutablePath` to the letter, its execute bit counts only from an archiver that says it is Unix, and
 //! the same app should give the same bytes, so that a digest tells whether anything changed.
 //! <https://learn.microsoft.com/azure/azure-functions/deployment-zip-push>

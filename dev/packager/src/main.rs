@@ -23,7 +23,7 @@ const IS_BUILT_HERE: bool = cfg!(all(target_os = "linux", target_arch = "x86_64"
 #[derive(Parser)]
 #[command(bin_name = "cargo package-app")]
 struct Arguments {
-    /// Where to write the package [default: dist/handler.zip in the repository]
+    /// The package to write [default: dist/handler.zip in the repository]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// A handler that was built elsewhere or by other means, instead of building it

@@ -18,10 +18,10 @@ use tokio::net::TcpSocket;
 
 /// Linux begins with outgoing connections at 32768, macOS at 49152.
 const RANGE: Range<u16> = 12_000..32_000;
-/// As many as are looked at before giving up.
+/// The number of ports that are tried before giving up.
 const ATTEMPTS: usize = 1_000;
 
-/// Where the next search begins: processes begin at different places.
+/// The start of the next search. Processes begin at different places.
 static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..)));
 
 /// A port of the loopback interface that nobody listens on.

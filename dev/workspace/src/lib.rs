@@ -1,4 +1,4 @@
-//! What the development commands share: where the workspace is, how its handler is built, tables for people to read.
+//! The workspace for the development commands: its folder, the build of its handler, and tables for people to read.
 
 #![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind the development commands")]
 

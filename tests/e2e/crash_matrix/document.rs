@@ -1,14 +1,14 @@
-//! `docs/crash-matrix.md`, made of what was seen.
+//! `docs/crash-matrix.md`, written from the observed outcomes.
 
-use super::scenario::{Attack, Scenario, Seen};
+use super::scenario::{Failure, Scenario, Seen};
 use crate::app::app_root;
 use std::{collections::BTreeSet, fs};
 
 const INTRODUCTION: &str = "\
 # Crash matrix
 
-What becomes of an order when a delivery is struck, step by step, as the end-to-end tests saw it: the real handler,
-driven by the local host, over Azurite, through a proxy that breaks the wire. *Written by the tests; do not edit:*
+The outcome of an order for every fault at every step of its delivery. The end-to-end tests saw it: the local host drives
+the real handler over Azurite, through a proxy that injects the faults. *Written by the tests; do not edit:*
 
 ```sh
 UPDATE_CRASH_MATRIX=1 cargo test --test e2e crash_matrix
@@ -27,7 +27,7 @@ Copies of the event come from the deliveries, or from the timer, which publishes
 /// Compares the document with what was seen, or writes it when that is asked for.
 pub(super) fn check(rows: &[(&Scenario, Seen)]) {
     let path = app_root().join("docs/crash-matrix.md");
-    let table: String = rows.iter().map(|(scenario, seen)| row(&scenario.attack, seen)).collect();
+    let table: String = rows.iter().map(|(scenario, seen)| row(&scenario.failure, seen)).collect();
     let document = format!("{INTRODUCTION}{table}");
     if std::env::var_os("UPDATE_CRASH_MATRIX").is_some() {
         fs::create_dir_all(app_root().join("docs")).unwrap();
@@ -41,12 +41,12 @@ pub(super) fn check(rows: &[(&Scenario, Seen)]) {
     assert!(document == stored || !cfg!(target_os = "linux"), "docs/crash-matrix.md has more than was seen");
 }
 
-fn row(attack: &Attack, seen: &Seen) -> String {
+fn row(failure: &Failure, seen: &Seen) -> String {
     let deliveries: Vec<_> = seen.deliveries.iter().map(ToString::to_string).collect();
     format!(
         "| {} | {} | {} | {} | {} |\n",
-        attack.step(),
-        attack.fault(),
+        failure.step(),
+        failure.fault(),
         deliveries.join(", "),
         seen.records,
         event(seen)

@@ -1,15 +1,15 @@
-//! Every place at which a delivery can be struck, and what becomes of the order: one scenario for each, played over the
-//! real handler and real storage. What was seen is the table in `docs/crash-matrix.md`;
-//! `UPDATE_CRASH_MATRIX=1 cargo test --test e2e crash_matrix` writes it anew. `CRASH_MATRIX_ONLY=killed` plays only the
-//! scenarios whose name holds that text.
+//! Every failure at every step of a delivery: one scenario for each, over the real handler and real storage.
+//!
+//! The observed outcomes are the table in `docs/crash-matrix.md`. `UPDATE_CRASH_MATRIX=1 cargo test --test e2e
+//! crash_matrix` writes it anew. `CRASH_MATRIX_ONLY=killed` runs only the scenarios whose name contains that text.
 
-mod arrange;
-mod attacks;
+mod setup;
+mod faults;
 mod document;
 mod scenario;
 mod scenarios;
 mod step;
-mod strike;
+mod run;
 
 use crate::clock;
 use futures::{FutureExt, StreamExt, stream};
@@ -52,6 +52,6 @@ async fn crash_matrix() {
 
 async fn play(scenario: &Scenario) -> (Result<Seen, String>, Duration) {
     let start = Instant::now();
-    let result = AssertUnwindSafe(scenario.play()).catch_unwind().await;
+    let result = AssertUnwindSafe(scenario.run()).catch_unwind().await;
     (result.unwrap_or_else(|_| Err("panicked: see above".to_owned())), start.elapsed())
 }

@@ -1,4 +1,4 @@
-//! A scenario: where to strike, with what, and what must be seen.
+//! A scenario: a failure, and the outcome that is expected.
 
 use super::step::Step;
 use local_host::Invocation;
@@ -6,17 +6,17 @@ use std::fmt;
 use test_storage::Fault;
 
 pub(super) struct Scenario {
-    pub(super) attack: Attack,
+    pub(super) failure: Failure,
     pub(super) seen: Seen,
 }
 
 impl Scenario {
     pub(super) fn name(&self) -> String {
-        format!("{} | {}", self.attack.step(), self.attack.fault())
+        format!("{} | {}", self.failure.step(), self.failure.fault())
     }
 }
 
-/// What happened to the one message, and to what it says.
+/// The outcome for the one message and its order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) deliveries: Vec<Delivery>,
@@ -28,7 +28,7 @@ pub(super) struct Seen {
     pub(super) quarantined: usize,
 }
 
-/// How one delivery ended.
+/// The outcome of one delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// The host, or its handler, did not live to see the end.
@@ -66,7 +66,7 @@ impl fmt::Display for Delivery {
     }
 }
 
-/// Where something that is killed has got to in a request.
+/// The progress of a request at which something is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
     /// The service has not seen it.
@@ -80,14 +80,14 @@ pub(super) enum Moment {
 /// When a commit that was given up is applied after all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Late {
-    BeforeTheLook,
+    BeforeTheRead,
     AfterTheSecondTry,
     AfterTheDeliveryFailed,
 }
 
-/// What strikes.
+/// A failure that is injected.
 #[derive(Clone, Debug)]
-pub(super) enum Attack {
+pub(super) enum Failure {
     /// SIGKILL for the handler; the host goes on.
     KillHandler(Step, Moment),
     /// The same while the timer publishes what the delivery could not.
@@ -115,11 +115,11 @@ pub(super) enum Attack {
     },
 }
 
-/// As often as it is made.
+/// Every request of this kind.
 pub(super) const ALWAYS: usize = usize::MAX;
 
-impl Attack {
-    /// The step at which it strikes, for the document.
+impl Failure {
+    /// The step at which it is injected, for the document.
     pub(super) fn step(&self) -> String {
         match self {
             Self::KillHandler(step, _) | Self::KillHandlerInTick(step, _) => step.to_string(),
@@ -132,7 +132,7 @@ impl Attack {
         }
     }
 
-    /// What happens there, for the document.
+    /// The failure itself, for the document.
     pub(super) fn fault(&self) -> String {
         match self {
             Self::KillHandler(_, moment) => format!("handler killed {}", at(*moment)),
@@ -140,10 +140,10 @@ impl Attack {
             Self::KillHost(_, moment) => format!("host and handler killed {}", at(*moment)),
             Self::KillHostRejecting(_, moment) => format!("message rejected; host and handler killed {}", at(*moment)),
             Self::Wire(_, count, fault) => format!("{}{}", wire(fault), times(*count)),
-            Self::LateCommit(Late::BeforeTheLook) => "given up after 5 s, applied before the look".to_owned(),
+            Self::LateCommit(Late::BeforeTheRead) => "given up after 5 s, applied before the read".to_owned(),
             Self::LateCommit(Late::AfterTheSecondTry) => "given up after 5 s, applied after the second try".to_owned(),
             Self::LateCommit(Late::AfterTheDeliveryFailed) => {
-                "given up after 5 s, look refused, applied later".to_owned()
+                "given up after 5 s, read refused, applied later".to_owned()
             }
             Self::TwoProcessesAtOnce => "to two processes at the same instant".to_owned(),
             Self::VisibilityLost => "again, to another process, before the first commits".to_owned(),

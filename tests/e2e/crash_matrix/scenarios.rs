@@ -1,13 +1,13 @@
-//! The table: each row is struck, watched, and written into `docs/crash-matrix.md`.
+//! The table of scenarios: one row of `docs/crash-matrix.md` each.
 
 use super::{
-    scenario::{ALWAYS, Attack, Delivery, Late, Moment, Scenario, Seen},
+    scenario::{ALWAYS, Delivery, Failure, Late, Moment, Scenario, Seen},
     step::Step,
 };
-use Attack::{Clock, KillHandler, KillHandlerInTick, KillHost, KillHostRejecting, LateCommit, Wire};
 use Delivery::{Committed, Duplicate, Killed, Quarantined};
+use Failure::{Clock, KillHandler, KillHandlerInTick, KillHost, KillHostRejecting, LateCommit, Wire};
 use Moment::{After, Before, Pause};
-use Step::{Commit, CreateQueue, CreateTable, Forget, Look, Put, Quarantine, TakeOff};
+use Step::{Commit, CreateQueue, CreateTable, DeleteMessage, DeleteOutboxRow, Put, Quarantine, ReadRecord};
 use test_storage::Fault;
 
 pub(super) fn all() -> Vec<Scenario> {
@@ -16,7 +16,7 @@ pub(super) fn all() -> Vec<Scenario> {
         crashes_in_ticks(),
         commits(),
         late_commits(),
-        looks(),
+        reads(),
         publications(),
         first_orders(),
         hosts(),
@@ -41,11 +41,11 @@ fn crashes() -> Vec<Scenario> {
         row(KillHandler(CreateQueue, After), [Killed, Duplicate], [0, 1]),
         row(KillHandler(Put, Before), [Killed, Duplicate], [0, 1]),
         row(KillHandler(Put, After), [Killed, Duplicate], [1, 1]),
-        row(KillHandler(Forget, Before), [Killed, Duplicate], [1, 1]),
-        row(KillHandler(Forget, After), [Killed, Duplicate], [1, 0]),
-        row(KillHandler(TakeOff, Before), [Committed], [1, 0]),
-        row(KillHandler(Look, Before), [Committed, Killed, Duplicate], [1, 0]),
-        row(KillHandler(Look, After), [Committed, Killed, Duplicate], [1, 0]),
+        row(KillHandler(DeleteOutboxRow, Before), [Killed, Duplicate], [1, 1]),
+        row(KillHandler(DeleteOutboxRow, After), [Killed, Duplicate], [1, 0]),
+        row(KillHandler(DeleteMessage, Before), [Committed], [1, 0]),
+        row(KillHandler(ReadRecord, Before), [Committed, Killed, Duplicate], [1, 0]),
+        row(KillHandler(ReadRecord, After), [Committed, Killed, Duplicate], [1, 0]),
     ]
 }
 
@@ -53,8 +53,8 @@ fn crashes_in_ticks() -> Vec<Scenario> {
     vec![
         row(KillHandlerInTick(Put, Before), [Committed], [0, 1]),
         row(KillHandlerInTick(Put, After), [Committed], [0, 2]),
-        row(KillHandlerInTick(Forget, Before), [Committed], [0, 2]),
-        row(KillHandlerInTick(Forget, After), [Committed], [0, 1]),
+        row(KillHandlerInTick(DeleteOutboxRow, Before), [Committed], [0, 2]),
+        row(KillHandlerInTick(DeleteOutboxRow, After), [Committed], [0, 1]),
     ]
 }
 
@@ -80,26 +80,26 @@ fn commits() -> Vec<Scenario> {
         row(Wire(Commit, ALWAYS, status(500)), [failed("Storage failed"), Committed], [1, 0]),
         row(Wire(Commit, ALWAYS, status(503)), [busy(), Committed], [1, 0]),
         row(Wire(Commit, ALWAYS, asking(503, 600)), [busy(), Committed], [1, 0]),
-        row(Attack::TableDeleted, [Committed], [1, 0]),
+        row(Failure::TableDeleted, [Committed], [1, 0]),
     ]
 }
 
 fn late_commits() -> Vec<Scenario> {
     let refused = || failed("Storage refused the credential");
     vec![
-        row(LateCommit(Late::BeforeTheLook), [Committed], [1, 0]),
+        row(LateCommit(Late::BeforeTheRead), [Committed], [1, 0]),
         row(LateCommit(Late::AfterTheSecondTry), [Committed], [1, 0]),
         row(LateCommit(Late::AfterTheDeliveryFailed), [refused(), Duplicate], [0, 1]),
     ]
 }
 
-fn looks() -> Vec<Scenario> {
+fn reads() -> Vec<Scenario> {
     vec![
-        row(Wire(Look, 1, Fault::DropRequest), [Committed, Duplicate], [1, 0]),
-        row(Wire(Look, 1, Fault::HangReply), [Committed, Duplicate], [1, 0]),
-        row(Wire(Look, 1, Fault::CutReply), [Committed, Duplicate], [1, 0]),
-        row(Wire(Look, 1, status(503)), [Committed, Duplicate], [1, 0]),
-        row(Wire(Look, ALWAYS, status(503)), [Committed, failed("Storage is throttling"), Duplicate], [1, 0]),
+        row(Wire(ReadRecord, 1, Fault::DropRequest), [Committed, Duplicate], [1, 0]),
+        row(Wire(ReadRecord, 1, Fault::HangReply), [Committed, Duplicate], [1, 0]),
+        row(Wire(ReadRecord, 1, Fault::CutReply), [Committed, Duplicate], [1, 0]),
+        row(Wire(ReadRecord, 1, status(503)), [Committed, Duplicate], [1, 0]),
+        row(Wire(ReadRecord, ALWAYS, status(503)), [Committed, failed("Storage is throttling"), Duplicate], [1, 0]),
     ]
 }
 
@@ -116,10 +116,10 @@ fn publications() -> Vec<Scenario> {
         row(Wire(Put, 1, asking(429, 1)), [Committed], [1, 0]),
         row(Wire(Put, ALWAYS, status(403)), [Committed], [0, 1]),
         row(Wire(Put, ALWAYS, status(503)), [Committed], [0, 1]),
-        row(Wire(Forget, 1, Fault::DropRequest), [Committed], [1, 0]),
-        row(Wire(Forget, 1, Fault::DropReply), [Committed], [1, 0]),
-        row(Wire(Forget, 1, status(503)), [Committed], [1, 0]),
-        row(Wire(Forget, ALWAYS, status(503)), [Committed], [1, 1]),
+        row(Wire(DeleteOutboxRow, 1, Fault::DropRequest), [Committed], [1, 0]),
+        row(Wire(DeleteOutboxRow, 1, Fault::DropReply), [Committed], [1, 0]),
+        row(Wire(DeleteOutboxRow, 1, status(503)), [Committed], [1, 0]),
+        row(Wire(DeleteOutboxRow, ALWAYS, status(503)), [Committed], [1, 1]),
     ]
 }
 
@@ -141,21 +141,21 @@ fn hosts() -> Vec<Scenario> {
         row(KillHost(Commit, Before), [Killed, Committed], [1, 0]),
         row(KillHost(Commit, After), [Killed, Duplicate], [0, 1]),
         row(KillHost(Put, After), [Killed, Duplicate], [1, 1]),
-        row(KillHost(TakeOff, Before), [Committed, Duplicate], [1, 0]),
+        row(KillHost(DeleteMessage, Before), [Committed, Duplicate], [1, 0]),
         rejected(Quarantine, After, [Killed, Quarantined]),
-        rejected(TakeOff, Before, [Quarantined, Quarantined]),
-        row(Attack::TwoProcessesAtOnce, [Committed, Duplicate], [1, 0]),
-        row(Attack::VisibilityLost, [Committed, Duplicate], [1, 0]),
+        rejected(DeleteMessage, Before, [Quarantined, Quarantined]),
+        row(Failure::TwoProcessesAtOnce, [Committed, Duplicate], [1, 0]),
+        row(Failure::VisibilityLost, [Committed, Duplicate], [1, 0]),
     ]
 }
 
 fn outages() -> Vec<Scenario> {
     let twice = |reason| [failed(reason), failed(reason), Committed];
     vec![
-        row(Attack::TablesDown, twice("Storage cannot be reached"), [1, 0]),
-        row(Attack::WrongKey, twice("Storage refused the credential"), [1, 0]),
-        row(Attack::StorageRestartedBetweenOrders, [Committed], [1, 0]),
-        row(Attack::StorageRestartedDuringCommit, [Killed, Duplicate], [0, 1]),
+        row(Failure::TablesDown, twice("Storage cannot be reached"), [1, 0]),
+        row(Failure::WrongKey, twice("Storage refused the credential"), [1, 0]),
+        row(Failure::StorageRestartedBetweenOrders, [Committed], [1, 0]),
+        row(Failure::StorageRestartedDuringCommit, [Killed, Duplicate], [0, 1]),
     ]
 }
 
@@ -170,8 +170,8 @@ fn clocks() -> Vec<Scenario> {
     [-5, 5].into_iter().flat_map(both).collect()
 }
 
-fn row<const N: usize>(attack: Attack, deliveries: [Delivery; N], published: [usize; 2]) -> Scenario {
-    Scenario { attack, seen: Seen { deliveries: deliveries.into(), records: 1, published, quarantined: 0 } }
+fn row<const N: usize>(failure: Failure, deliveries: [Delivery; N], published: [usize; 2]) -> Scenario {
+    Scenario { failure, seen: Seen { deliveries: deliveries.into(), records: 1, published, quarantined: 0 } }
 }
 
 fn failed(reason: &str) -> Delivery {
@@ -190,7 +190,7 @@ fn asking(status: u16, seconds: u16) -> Fault {
     Fault::Status(status, vec![("retry-after", seconds.to_string())], String::new())
 }
 
-/// What Azure answers for about forty seconds after a table was deleted.
+/// Answers as Azure does for about forty seconds after a table was deleted.
 fn being_deleted() -> Fault {
     Fault::Status(409, vec![("x-ms-error-code", "TableBeingDeleted".to_owned())], String::new())
 }

@@ -1,4 +1,4 @@
-//! The requests that one delivery makes, as places to strike.
+//! The requests that one delivery makes: the places where a failure can be injected.
 
 use crate::app::App;
 use std::fmt;
@@ -9,13 +9,13 @@ use test_storage::{Fault, FaultProxy, Kind, Request};
 pub(super) enum Step {
     CreateTable,
     Commit,
-    Look,
+    ReadRecord,
     CreateQueue,
     Put,
-    Forget,
+    DeleteOutboxRow,
     /// The host's, not the handler's, like the next.
     Quarantine,
-    TakeOff,
+    DeleteMessage,
 }
 
 impl Step {
@@ -25,25 +25,25 @@ impl Step {
         match self {
             Self::CreateTable => *kind == Kind::CreateTable,
             Self::Commit => *kind == Kind::Batch,
-            Self::Look => *kind == Kind::GetEntity,
+            Self::ReadRecord => *kind == Kind::GetEntity,
             Self::CreateQueue => *kind == Kind::CreateQueue && target.contains("/order-events"),
             Self::Put => *kind == Kind::PutMessage && queue("order-events"),
-            Self::Forget => *kind == Kind::Delete,
+            Self::DeleteOutboxRow => *kind == Kind::Delete,
             Self::Quarantine => *kind == Kind::PutMessage && queue("orders-quarantine"),
-            Self::TakeOff => method == "DELETE" && queue("orders"),
+            Self::DeleteMessage => method == "DELETE" && queue("orders"),
         }
     }
 
     /// The proxy that sees this request.
     pub(super) fn proxy(self, app: &App) -> &FaultProxy {
         match self {
-            Self::CreateTable | Self::Commit | Self::Look | Self::Forget => &app.tables,
-            Self::CreateQueue | Self::Put | Self::Quarantine | Self::TakeOff => &app.queues,
+            Self::CreateTable | Self::Commit | Self::ReadRecord | Self::DeleteOutboxRow => &app.tables,
+            Self::CreateQueue | Self::Put | Self::Quarantine | Self::DeleteMessage => &app.queues,
         }
     }
 
     /// The first `count` of these requests meet `fault`, the others of the same proxy pass.
-    pub(super) fn strike(self, app: &App, count: usize, fault: Fault) {
+    pub(super) fn inject(self, app: &App, count: usize, fault: Fault) {
         self.proxy(app).set_rule(self.rule(count, fault, |_| Fault::Pass));
     }
 
@@ -77,12 +77,12 @@ impl fmt::Display for Step {
         formatter.write_str(match self {
             Self::CreateTable => "create the table",
             Self::Commit => "commit the order",
-            Self::Look => "look at the record",
+            Self::ReadRecord => "read the record",
             Self::CreateQueue => "create the queue of events",
             Self::Put => "publish the event",
-            Self::Forget => "delete the row of the event",
+            Self::DeleteOutboxRow => "delete the row of the event",
             Self::Quarantine => "put into quarantine (host)",
-            Self::TakeOff => "take the message off the queue (host)",
+            Self::DeleteMessage => "delete the message (host)",
         })
     }
 }

@@ -1,11 +1,12 @@
-//! Whatever comes in at the handler's port: no panic, no exit, no hang, bounded memory, and the next invocation works.
+//! Hostile input at the handler's port: no panic, no exit, no hang, bounded memory, and the next invocation works.
 //!
 //! In Azure only the host can reach that port; on a developer's machine every process can. `HOSTILE_REQUESTS=100000
 //! cargo test --test e2e hostile` goes on for longer.
 
-mod visits;
+mod connections;
 
 use crate::app::{App, LIMIT, QUEUE, text};
+use connections::{Connection, connections, from_the_host, request};
 use futures::future::join_all;
 use proptest::{
     prelude::*,
@@ -17,18 +18,17 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use visits::{Visit, from_the_host, request, visits};
 
 /// Connections at once, in the tests about many.
 const CONNECTIONS: usize = 64;
 /// The handler reads bodies up to this.
 const MAX_BODY: usize = 2 * 1024 * 1024;
-/// What a handler that does nothing needs, in bytes, with as much again to spare. In a debug build.
+/// The memory of an idle handler in a debug build, in bytes, with as much again to spare.
 const IDLE: usize = 32 * 1024 * 1024;
 
-impl Visit {
+impl Connection {
     /// Sends everything and reads until the handler has closed its side.
-    async fn pay(&self, app: &App) -> Result<Vec<u8>, String> {
+    async fn send(&self, app: &App) -> Result<Vec<u8>, String> {
         let mut socket =
             TcpStream::connect(("127.0.0.1", app.host.worker_port())).await.map_err(|error| error.to_string())?;
         socket.set_nodelay(true).unwrap();
@@ -58,13 +58,13 @@ async fn invoke(app: &App, id: &str) -> Result<(), String> {
     let body = from_the_host(&format!(r#"{{"id":"{id}"}}"#));
     let head = format!("connection: close\r\ncontent-length: {}\r\n", body.len());
     let bytes = request(QUEUE, &head, body.as_bytes());
-    let answer = Visit { bytes, piece: usize::MAX, is_cut: false }.pay(app).await?;
+    let answer = Connection { bytes, piece: usize::MAX, is_cut: false }.send(app).await?;
     let answer = String::from_utf8_lossy(&answer);
     let is_good = answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains(r#"\"status\":\"accepted\""#);
     if is_good { Ok(()) } else { Err(format!("a good invocation is answered {answer:?}")) }
 }
 
-/// Of each answer; the next one follows the body of the one before without a line break.
+/// Returns the status of each answer; the next answer follows the body of the one before without a line break.
 fn statuses(answer: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(answer);
     text.split("HTTP/1.1 ").skip(1).map(|answer| answer.chars().take(3).collect()).collect()
@@ -95,10 +95,10 @@ fn no_bytes_make_it_panic_exit_or_hang() {
     let cases = std::env::var("HOSTILE_REQUESTS").ok().map_or(400, |cases| cases.parse().unwrap());
     let config = Config { cases, failure_persistence: None, max_shrink_time: 60_000, ..Config::default() };
     let (seen, n) = (std::cell::RefCell::new(std::collections::BTreeMap::new()), std::cell::Cell::new(0));
-    let result = TestRunner::new(config).run(&visits(), |visit| {
+    let result = TestRunner::new(config).run(&connections(), |connection| {
         n.set(n.get() + 1);
         let statuses: Result<_, String> = runtime.block_on(async {
-            let answer = visit.pay(&app).await?;
+            let answer = connection.send(&app).await?;
             invoke(&app, &format!("good-{}", n.get())).await?;
             Ok(statuses(&answer))
         });
@@ -111,11 +111,11 @@ fn no_bytes_make_it_panic_exit_or_hang() {
         }
         Ok(())
     });
-    println!("{} visits, answered {:?}", n.get(), seen.borrow());
+    println!("{} connections, answered {:?}", n.get(), seen.borrow());
     result.unwrap();
     check_alive(&app, pid, IDLE + 4 * MAX_BODY);
     for status in ["200", "400", "404", "500"] {
-        assert!(seen.borrow().contains_key(status), "no visit was answered {status}");
+        assert!(seen.borrow().contains_key(status), "no connection was answered {status}");
     }
     let records = runtime.block_on(app.receipts()).iter().filter(|receipt| receipt.contains("good-")).count();
     assert_eq!(records, n.get(), "each good invocation took effect");
@@ -131,11 +131,11 @@ async fn a_client_that_waits_to_be_asked_for_its_body_is_asked() {
     let body = from_the_host(r#"{"id":"order-123"}"#);
     let head = format!("expect: 100-continue\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
     let bytes = request(QUEUE, &head, body.as_bytes());
-    let answer = Visit { bytes, piece: usize::MAX, is_cut: false }.pay(&app).await.unwrap();
+    let answer = Connection { bytes, piece: usize::MAX, is_cut: false }.send(&app).await.unwrap();
     assert_eq!(statuses(&answer), ["100", "200"]);
 }
 
-/// What comes behind is begun to be read while the invocation runs.
+/// The server begins to read the next request while the invocation runs.
 #[tokio::test]
 async fn a_large_body_behind_an_invocation_is_read_where_nobody_wants_it() {
     let app = App::start().await;
@@ -146,7 +146,7 @@ async fn a_large_body_behind_an_invocation_is_read_where_nobody_wants_it() {
         let head = format!("{line} HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\n\r\n");
         for _ in 0..20 {
             let bytes = [&invocation, head.as_bytes(), &nothing].concat();
-            let answer = Visit { bytes, piece: 4_096, is_cut: false }.pay(&app).await.expect(line);
+            let answer = Connection { bytes, piece: 4_096, is_cut: false }.send(&app).await.expect(line);
             let expected = if line == "GET /" { "200" } else { "404" };
             assert_eq!(statuses(&answer), ["200", expected], "{line}");
         }

@@ -12,7 +12,7 @@ use super::{from_value, read_json, resolve, time_span};
 /// A setting `AzureFunctionsJobHost__a__b` stands for `a.b` of `host.json`.
 const OVERRIDE: &str = "AzureFunctionsJobHost__";
 
-/// What may stand at the top of `host.json` and says nothing about timers, queues or a custom handler on one machine.
+/// Members of `host.json` that say nothing about timers, queues or a custom handler on one machine.
 const UNREAD: [&str; 9] = [
     "$schema",
     "aggregator",
@@ -36,9 +36,9 @@ pub struct HostJson {
     pub working_directory: String,
     /// False when stderr carries information as well.
     pub stderr_is_error: bool,
-    /// How long the handler may take until it answers `GET /`.
+    /// The longest the handler may take until it answers `GET /`.
     pub initialization_timeout: Duration,
-    /// How long an invocation may take; none for ever.
+    /// The longest an invocation may take; none for ever.
     pub function_timeout: Option<Duration>,
     /// `extensions.queues`
     pub queues: Queues,
@@ -59,13 +59,13 @@ pub struct Queues {
     /// The longest pause between two looks at an empty queue.
     #[serde(deserialize_with = "time_span::deserialize_some")]
     pub max_polling_interval: Option<Duration>,
-    /// How long a failed message stays hidden.
+    /// The visibility timeout of a failed message.
     #[serde(deserialize_with = "time_span::deserialize")]
     pub visibility_timeout: Duration,
     /// A message received more often than this is poison.
     #[serde(deserialize_with = "number")]
     pub max_dequeue_count: u32,
-    /// How text lies on the queue.
+    /// The encoding of text on the queue.
     #[serde(deserialize_with = "encoding")]
     pub message_encoding: MessageEncoding,
 }

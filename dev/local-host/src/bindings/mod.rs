@@ -43,17 +43,17 @@ pub struct Function {
     pub name: String,
     /// The name of the trigger binding.
     pub binding: String,
-    /// What starts the function.
+    /// The trigger that starts the function.
     pub trigger: Trigger,
-    /// Where its output goes.
+    /// The bindings of its outputs.
     pub outputs: Vec<Output>,
-    /// How the host repeats a failed run.
+    /// The retry policy.
     pub retry: Option<Retry>,
     /// True when a setting disables the function: it has no listener then, but can be started by hand.
     pub disabled: bool,
 }
 
-/// What starts a function.
+/// The trigger of a function.
 #[derive(Clone, Debug)]
 pub enum Trigger {
     /// A message on a queue.
@@ -62,7 +62,7 @@ pub enum Trigger {
         queue: String,
         /// The name of the setting with the connection string.
         connection: String,
-        /// How the message appears in the invocation.
+        /// The form of the message in the invocation.
         data_type: DataType,
     },
     /// A schedule.
@@ -108,7 +108,7 @@ pub struct Retry {
     pub delay: Delay,
 }
 
-/// How long a retry waits.
+/// The pause before a retry.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Delay {
     /// Always the same.

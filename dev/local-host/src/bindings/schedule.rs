@@ -53,11 +53,11 @@ impl Schedule {
         }
     }
 
-    /// What follows the tick that was served: the next one, or if ticks passed by meanwhile the last of these. That one
+    /// Returns the tick after the one that was served: the next one, or the last of those that passed by meanwhile. That one
     /// is due at once, and makes up for all of them.
     ///
     /// # Errors
-    /// As [`Self::next_after`].
+    /// Those of [`Self::next_after`].
     pub fn next_due(&self, served: OffsetDateTime, now: OffsetDateTime) -> Result<OffsetDateTime> {
         let mut due = self.next_after(served)?;
         loop {

@@ -30,10 +30,10 @@ use crate::{
 
 use state::HostState;
 
-/// What the console gives as the reason of a delivery without a queue.
+/// The reason that the console gives for a delivery without a queue.
 const DELIVERED: &str = "Delivered by hand.";
 
-/// What to host, and how.
+/// The options of a host.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The folder with `host.json`.
@@ -42,15 +42,15 @@ pub struct Options {
     pub settings: BTreeMap<String, String>,
     /// The handler, instead of the one that `host.json` or the settings name.
     pub executable: Option<PathBuf>,
-    /// Where `/admin/functions` listens, 0 for any free port; none for no endpoint.
+    /// The port of `/admin/functions`, 0 for any free port; none for no endpoint.
     pub admin_port: Option<u16>,
-    /// What is done with each console line besides keeping it, such as [`crate::console::print`].
+    /// A second destination of each console line, such as [`crate::console::print`].
     pub sink: Option<Sink>,
-    /// How invocations are framed.
+    /// The framing of invocations.
     pub framing: Framing,
-    /// What an exit with code 0 means.
+    /// The meaning of an exit with code 0.
     pub exit_zero: ExitZero,
-    /// How patient the host is.
+    /// The pauses of the host.
     pub timings: Timings,
 }
 
@@ -231,8 +231,8 @@ impl LocalHost {
     }
 
     /// Loses the next so many answers of the handler on their way to the host.
-    pub fn lose_answers(&self, count: usize) {
-        self.state.invoker.lose_answers(count);
+    pub fn drop_answers(&self, count: usize) {
+        self.state.invoker.drop_answers(count);
     }
 
     /// Why the host stopped by itself, if it did.

@@ -1,4 +1,4 @@
-//! What the admin endpoint, the listeners and the tests share.
+//! The state that the admin endpoint, the listeners and the tests share.
 //!
 //! A function started by hand and one that is triggered differ in what they are told and in nothing else, so both come
 //! through here. `FunctionsController` and `ScriptHost` in <https://github.com/Azure/azure-functions-host/tree/dev/src>
@@ -80,7 +80,7 @@ impl HostState {
                 invoker: Arc::clone(&self.invoker),
                 shutdown: self.shutdown.clone(),
                 timings: self.timings,
-                in_hand: AtomicUsize::new(0),
+                in_flight: AtomicUsize::new(0),
                 one_done: Notify::new(),
             };
             self.shutdown.spawn(listener.run());
@@ -89,12 +89,12 @@ impl HostState {
             let timer = Arc::clone(timer);
             self.shutdown.spawn(async move { timer.run().await });
         }
-        self.shutdown.spawn(Arc::clone(self).be_primary(self.invoker.account(STORAGE)?.clone()));
+        self.shutdown.spawn(Arc::clone(self).hold_host_lock(self.invoker.account(STORAGE)?.clone()));
         Ok(())
     }
 
     /// Among the hosts of an app one is the primary one. It has nothing to do here, but says so.
-    async fn be_primary(self: Arc<Self>, account: Account) {
+    async fn hold_host_lock(self: Arc<Self>, account: Account) {
         let console = Arc::clone(&self.invoker.console);
         let blob = host_blob(host_id(&self.app));
         let lock = Lock { account, blob, retry: self.timings.lock_retry, console };

@@ -56,7 +56,7 @@ impl Json {
     /// Reads the value a text starts with, and ignores what follows it. No value at all counts as null.
     ///
     /// # Errors
-    /// As [`Self::parse`].
+    /// Those of [`Self::parse`].
     pub(crate) fn parse_start(text: &str, depth: usize) -> Result<Self, JsonError> {
         let mut reader = Reader::new(text);
         if reader.end().is_ok() { Ok(Self::Null) } else { reader.value(depth) }
@@ -76,7 +76,7 @@ impl Json {
         text
     }
 
-    /// What .NET's `ToString` makes of a scalar; containers are indented JSON.
+    /// Formats a scalar as .NET's `ToString` does; containers are indented JSON.
     pub(crate) fn display(&self) -> String {
         match self {
             Self::Null => String::new(),

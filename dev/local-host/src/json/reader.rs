@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What follows a backslash. Half a surrogate pair becomes the replacement character.
+    /// Reads the rest of an escape. Half a surrogate pair becomes the replacement character.
     fn escaped(&mut self) -> Result<char, JsonError> {
         Ok(match self.take()? {
             'b' => '\u{8}',

@@ -7,7 +7,7 @@ use crate::{
     bindings::{DataType, Function},
     call::Call,
     dates,
-    envelope::{self, Occasion, QueueMessage},
+    envelope::{self, InvocationData, QueueMessage},
     invocation::{Invocation, Invoker},
 };
 
@@ -23,7 +23,8 @@ impl Delivery<'_> {
     pub(crate) async fn invoke(self, invoker: &Invoker) -> Invocation {
         let Self { function, data_type, message, reason } = self;
         let now = OffsetDateTime::now_utc();
-        let occasion = Occasion { function: &function.name, binding: &function.binding, now, random: Uuid::new_v4() };
+        let invocation_data =
+            InvocationData { function: &function.name, binding: &function.binding, now, random: Uuid::new_v4() };
         let details = message.identity.as_ref().map(|(id, _)| {
             let inserted = dates::to_ticks(message.inserted);
             format!("MessageId: {id}, DequeueCount: {}, InsertedOn: {inserted}", message.dequeue_count)
@@ -35,7 +36,7 @@ impl Delivery<'_> {
             dequeue_count: Some(message.dequeue_count),
             reason,
             details,
-            body: envelope::queue(&occasion, message, data_type).into(),
+            body: envelope::queue(&invocation_data, message, data_type).into(),
         };
         invoker.invoke(call).await
     }

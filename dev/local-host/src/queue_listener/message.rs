@@ -23,7 +23,7 @@ const LONGEST_NAME: usize = 56;
 
 impl QueueListener {
     /// Deals with a message to its end.
-    pub(super) async fn take_in_hand(&self, message: Received) {
+    pub(super) async fn process_message(&self, message: Received) {
         if let Err(error) = self.process(message).await {
             self.storage_failed(&error);
         }
@@ -87,12 +87,12 @@ impl QueueListener {
             invocation
         };
         // A renewal that is on its way is waited for: its receipt is the one that counts from then on.
-        let (invocation, ()) = tokio::join!(invocation, self.keep_hidden(message, &done));
+        let (invocation, ()) = tokio::join!(invocation, self.renew_visibility(message, &done));
         invocation.succeeded
     }
 
     /// Renews the visibility of a message until it is done, or lost.
-    async fn keep_hidden(&self, message: &mut Received, done: &CancellationToken) {
+    async fn renew_visibility(&self, message: &mut Received, done: &CancellationToken) {
         let mut done = pin!(done.cancelled());
         loop {
             tokio::select! {
@@ -107,7 +107,7 @@ impl QueueListener {
         }
     }
 
-    /// Some queues have none.
+    /// Returns the name of the poison queue, if this queue has one.
     fn poison_queue(&self) -> Option<String> {
         let has_one = !self.queue.ends_with("-poison") && self.queue.len() <= LONGEST_NAME;
         has_one.then(|| format!("{}-poison", self.queue))

@@ -43,8 +43,8 @@ pub(crate) struct QueueListener {
     pub(crate) invoker: Arc<Invoker>,
     pub(crate) shutdown: Shutdown,
     pub(crate) timings: Timings,
-    /// How many messages are being dealt with.
-    pub(crate) in_hand: AtomicUsize,
+    /// The number of messages that are being processed.
+    pub(crate) in_flight: AtomicUsize,
     pub(crate) one_done: Notify,
 }
 
@@ -58,18 +58,18 @@ impl QueueListener {
         let mut misses = 0;
         while !listener.shutdown.drain.is_cancelled() {
             while messages.try_join_next().is_some() {}
-            if listener.in_hand.load(Ordering::SeqCst) > listener.threshold() {
+            if listener.in_flight.load(Ordering::SeqCst) > listener.threshold() {
                 listener.one_done.notified().await;
                 continue;
             }
             let received = listener.receive().await;
             misses = if received.is_empty() { misses + 1 } else { 0 };
             for message in received {
-                listener.in_hand.fetch_add(1, Ordering::SeqCst);
+                listener.in_flight.fetch_add(1, Ordering::SeqCst);
                 let listener = Arc::clone(&listener);
                 messages.spawn(async move {
-                    listener.take_in_hand(message).await;
-                    listener.in_hand.fetch_sub(1, Ordering::SeqCst);
+                    listener.process_message(message).await;
+                    listener.in_flight.fetch_sub(1, Ordering::SeqCst);
                     listener.one_done.notify_one();
                 });
             }

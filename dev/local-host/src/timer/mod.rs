@@ -20,7 +20,7 @@ use crate::{
     bindings::{Delay, Function, Schedule},
     call::Call,
     dates,
-    envelope::{self, Occasion, RetryContext, TimerInfo},
+    envelope::{self, InvocationData, RetryContext, TimerInfo},
     failure::FailedAttempt,
     invocation::{Invocation, Invoker},
     lock::{Lock, listener_blob},
@@ -50,7 +50,7 @@ pub(crate) struct Timer {
     pub(crate) running: Mutex<()>,
 }
 
-/// Who starts a run.
+/// The starter of a run.
 enum Starter<'a> {
     /// The schedule, with one invocation id for all attempts.
     Schedule(Uuid),
@@ -188,7 +188,8 @@ impl Timer {
             Starter::Hand(input) => (Uuid::new_v4(), *input, MANUAL_REASON.to_owned()),
         };
         let function = &self.function;
-        let occasion = Occasion { function: &function.name, binding: &function.binding, now, random: Uuid::new_v4() };
+        let invocation_data =
+            InvocationData { function: &function.name, binding: &function.binding, now, random: Uuid::new_v4() };
         let call = Call {
             function,
             id,
@@ -196,11 +197,11 @@ impl Timer {
             dequeue_count: None,
             reason: &reason,
             details: None,
-            body: envelope::timer(&occasion, info, retry.as_ref(), input).into(),
+            body: envelope::timer(&invocation_data, info, retry.as_ref(), input).into(),
         };
         self.invoker.invoke(call).await
     }
 }
 
-/// What the console gives as the reason of a run started by hand.
+/// The reason that the console gives for a run started by hand.
 pub(crate) const MANUAL_REASON: &str = "This function was programmatically called via the host APIs.";

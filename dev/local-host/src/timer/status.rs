@@ -81,7 +81,7 @@ impl Timer {
     }
 }
 
-/// Where the host keeps the status of a timer, in container `azure-webjobs-hosts`.
+/// Names the blob with the status of a timer, in container `azure-webjobs-hosts`.
 pub fn status_blob(host_id: &str, function: &str) -> String {
     format!("timers/{host_id}/Host.Functions.{function}/status")
 }

@@ -95,8 +95,8 @@ impl Process {
         self.child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default()
     }
 
-    /// What the host says about an exit.
-    pub(super) async fn obituary(&self, executable: &str, status: ExitStatus) -> String {
+    /// Words an exit as the host does.
+    pub(super) async fn exit_message(&self, executable: &str, status: ExitStatus) -> String {
         // As .NET has it: 128 + n for a death by signal n.
         let signal = std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or_default();
         let code = status.code().unwrap_or(128 + signal);

@@ -96,7 +96,7 @@ impl Worker {
         }
     }
 
-    /// Asks the handler for a sign of life, as a health check does, which ignores the answer.
+    /// Probes the handler as a health check does, which ignores the answer.
     pub(crate) async fn ping(&self) {
         self.prober.probe().await;
     }

@@ -1,6 +1,6 @@
 //! The life of the handler, as its host sees it.
 
-/// What the host does when the handler exits with code 0.
+/// The reaction of the host to a handler that exits with code 0.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ExitZero {
     /// Nothing, so that every later call fails: the hosts of many years.
@@ -10,7 +10,7 @@ pub enum ExitZero {
     Restarts,
 }
 
-/// Where the handler is in its life.
+/// The state of the handler.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum State {
     Starting,

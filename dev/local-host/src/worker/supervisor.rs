@@ -1,6 +1,6 @@
 //! Keeps the handler alive, within the limits of the host's patience.
 //!
-//! What a handler must not do is found out here: start too slowly, exit with the wrong code, crash too often. So each
+//! It notices a handler that starts too slowly, exits with the wrong code or crashes too often. So each
 //! limit is the host's own. `HttpFunctionInvocationDispatcher` and `HttpWorkerChannel` in
 //! <https://github.com/Azure/azure-functions-host/tree/dev/src/WebJobs.Script/Workers/Http>
 
@@ -73,7 +73,7 @@ impl Supervisor {
                 End::Stop => return,
                 End::Restart => continue,
                 End::NeverReady => "Initializing HttpWorker timed out.".to_owned(),
-                End::Exited(status) => process.obituary(&self.launch.executable, status).await,
+                End::Exited(status) => process.exit_message(&self.launch.executable, status).await,
             };
             self.console.error(error);
             if self.errors.is_full_after(Instant::now()) {
@@ -145,7 +145,7 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Asks until somebody answers, whatever the answer.
+    /// Probes until there is any answer.
     async fn run(&self) -> bool {
         for _ in 0..attempts(self.limit) {
             match self.prober.probe().await {

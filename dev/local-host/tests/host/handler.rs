@@ -28,7 +28,7 @@ pub(crate) const SIGNALLED: &str = "signalled";
 /// Written when the host closes the connection of an invocation that hangs.
 pub(crate) const DISCONNECTED: &str = "disconnected";
 
-/// How the handler begins.
+/// The start of the handler.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) enum Startup {
     #[default]
@@ -48,7 +48,7 @@ pub(crate) enum Startup {
     Print(Vec<String>, Vec<String>),
 }
 
-/// What the handler does with an invocation.
+/// The answer of the handler to an invocation.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) enum Step {
     #[default]
@@ -95,7 +95,7 @@ fn run() {
     }
 }
 
-/// However the tests end, no handler stays behind.
+/// Ends the process when its host is gone, however the tests end.
 fn end_with_the_host() {
     let parent = parent_id();
     thread::spawn(move || {

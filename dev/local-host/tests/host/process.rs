@@ -148,19 +148,19 @@ async fn the_third_crash_stops_the_host() {
     }
     assert_eq!(host.stopped().as_deref(), Some(TOO_MANY_ERRORS));
     assert_eq!(rig.starts().len(), 3);
-    let obituary = host.wait_for_line("exited with code 3 (0x3)", LIMIT).await.unwrap();
-    assert!(obituary.level == Level::Error && obituary.text.ends_with("the disk is full"), "{obituary:?}");
+    let exit_message = host.wait_for_line("exited with code 3 (0x3)", LIMIT).await.unwrap();
+    assert!(exit_message.level == Level::Error && exit_message.text.ends_with("the disk is full"), "{exit_message:?}");
 }
 
 #[tokio::test]
-async fn an_obituary_quotes_the_last_three_errors() {
+async fn the_exit_message_quotes_the_last_three_errors() {
     let rig = Rig::new().await;
     rig.startup(&Startup::Print(Vec::new(), ["one", "two", "a warning", "three"].map(str::to_owned).to_vec()));
     rig.script("orders", &[crash(-1)]);
     let host = rig.start().await;
     host.deliver("orders", "x").await.unwrap();
-    let obituary = host.wait_for_line("exited with code 255 (0xFF)", LIMIT).await.unwrap();
-    assert!(obituary.text.ends_with("(0xFF). two,three,the disk is full"), "{obituary:?}");
+    let exit_message = host.wait_for_line("exited with code 255 (0xFF)", LIMIT).await.unwrap();
+    assert!(exit_message.text.ends_with("(0xFF). two,three,the disk is full"), "{exit_message:?}");
 }
 
 #[tokio::test]

@@ -302,7 +302,7 @@ async fn an_empty_queue_is_looked_at_less_and_less_often_until_the_host_itself_w
 async fn an_answer_can_be_lost_on_its_way() {
     let rig = Rig::new().await;
     let host = rig.start().await;
-    host.lose_answers(1);
+    host.drop_answers(1);
     rig.account.put("in-queue", "an order").await.unwrap();
     let invocations = host.wait_for(|all| all.len() == 2, LIMIT).await.unwrap();
     host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();

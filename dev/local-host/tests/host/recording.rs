@@ -1,4 +1,4 @@
-//! What the handler writes down for the tests: every request as it came, and every life of its own.
+//! The recordings of the handler for the tests: every request as it came, and every start of its own.
 
 use std::{
     collections::BTreeMap,
@@ -62,7 +62,7 @@ pub(crate) fn record(file: &str, entry: &impl Serialize) {
     file.write_all(line.as_bytes()).unwrap();
 }
 
-/// What was recorded; of a line that is being written, nothing.
+/// Reads the recordings, except a line that is being written.
 pub(crate) fn recorded<T: for<'a> Deserialize<'a>>(file: &str) -> Vec<T> {
     let text = fs::read_to_string(file).unwrap_or_default();
     text.split_inclusive('\n')

@@ -1,4 +1,4 @@
-//! What the handler is sent: headers, framing, and a body in which almost everything is encoded twice.
+//! The request that the handler gets: headers, framing, and a body in which almost everything is encoded twice.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What the host makes of an answer, and of one that does not come.
+//! The host's verdict on an answer, and on one that does not come.
 
 use std::time::Duration;
 

@@ -76,7 +76,7 @@ impl Rig {
         self.write(file, &document);
     }
 
-    /// What the handler does with the requests to a function, one after the other.
+    /// Sets the answers of the handler to the requests to a function, one after the other.
     pub(crate) fn script(&self, function: &str, steps: &[Step]) {
         self.write(&handler::script(function), &serde_json::to_value(steps).unwrap());
     }

@@ -43,7 +43,7 @@ struct Put {
     body: Vec<u8>,
 }
 
-/// What a client gets to see.
+/// The answer that a client sees.
 #[derive(Debug, PartialEq)]
 enum Seen {
     /// An answer with this status.

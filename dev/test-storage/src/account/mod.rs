@@ -24,8 +24,8 @@ pub const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
 pub const EMULATOR_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-/// How long a connection to the emulator may be idle and still be used: it closes them after five seconds, and what is
-/// sent at that moment is lost.
+/// The longest that a connection to the emulator may be idle and still be used. The emulator closes it after five seconds,
+/// and a request sent at that moment is lost.
 pub(crate) const IDLE: Duration = Duration::from_secs(2);
 
 /// One of the three services of an account.
@@ -39,13 +39,13 @@ pub enum Service {
     Table,
 }
 
-/// What a storage request can end with other than what was asked for.
+/// The failure of a storage request.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// The service answered, but with an error.
     #[error("{operation}: {status} {code}")]
     Answered {
-        /// What was to be done.
+        /// The operation that failed.
         operation: String,
         /// The HTTP status.
         status: u16,
@@ -55,7 +55,7 @@ pub enum StorageError {
     /// No complete answer came.
     #[error("{operation}: {cause}")]
     Unreachable {
-        /// What was to be done.
+        /// The operation that failed.
         operation: String,
         /// The innermost cause, such as a refused connection.
         cause: String,
@@ -63,9 +63,9 @@ pub enum StorageError {
     /// The answer is not what the REST reference promises.
     #[error("{operation}: unexpected answer: {detail}")]
     Unexpected {
-        /// What was to be done.
+        /// The operation that failed.
         operation: String,
-        /// What is wrong with it.
+        /// The difference.
         detail: String,
     },
 }

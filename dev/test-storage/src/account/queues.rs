@@ -16,9 +16,9 @@ pub struct Received {
     pub id: String,
     /// The text exactly as it lies on the queue.
     pub text: String,
-    /// How often it was received, this time included; 0 in a peek before the first receive.
+    /// The dequeue count, this receive included; 0 in a peek before the first receive.
     pub dequeue_count: u32,
-    /// What deletes or hides it; empty in a peek.
+    /// The pop receipt, by which it is deleted or hidden; empty in a peek.
     pub pop_receipt: String,
     /// When it was put on the queue.
     pub inserted: OffsetDateTime,
@@ -120,7 +120,7 @@ impl Account {
         Ok(())
     }
 
-    /// How many messages lie on a queue, hidden ones included; 0 when it is missing.
+    /// Counts the messages on a queue, hidden ones included; 0 when it is missing.
     #[expect(clippy::missing_errors_doc, reason = "see `create_queue`")]
     pub async fn queue_length(&self, queue: &str) -> Result<u64, StorageError> {
         let operation = format!("count queue {queue}");

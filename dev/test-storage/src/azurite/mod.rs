@@ -50,7 +50,7 @@ exec 3<&-
 wait $child
 kill $watch 2>/dev/null"#;
 
-/// Where Azurite listens.
+/// The ports that Azurite listens on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ports {
     /// On ports nobody uses.
@@ -59,7 +59,7 @@ pub enum Ports {
     Standard,
 }
 
-/// What becomes of the data.
+/// The life of the data.
 #[derive(Clone, Debug)]
 pub enum Persistence {
     /// Gone with the process.
@@ -88,7 +88,7 @@ struct Process {
 /// The Azurite that all tests of a process share. Each takes an [`Azurite::account`] of its own.
 ///
 /// # Errors
-/// As [`Azurite::start`].
+/// Those of [`Azurite::start`].
 pub async fn shared() -> Result<&'static Azurite> {
     static SHARED: OnceCell<Azurite> = OnceCell::const_new();
     SHARED.get_or_try_init(|| Azurite::start(Ports::Free, Persistence::Memory)).await

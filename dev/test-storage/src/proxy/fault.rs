@@ -1,4 +1,4 @@
-//! What can happen to a request on its way to a service, and to the answer on its way back.
+//! Faults of a request on its way to a service, and of the answer on its way back.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Request;
 
-/// What happens to a request.
+/// The treatment of a request.
 #[derive(Clone, Debug, Default)]
 pub enum Fault {
     /// Nothing.
@@ -40,7 +40,7 @@ pub enum Fault {
     Instead(Request),
 }
 
-/// Where requests wait until a test lets them go.
+/// A gate at which requests wait until a test opens it.
 #[derive(Clone, Debug, Default)]
 pub struct Gate(CancellationToken);
 

@@ -11,7 +11,7 @@ use hyper::{
 
 use super::Fault;
 
-/// What a request is about.
+/// The operation that a request asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// `POST /account/$batch`
@@ -45,7 +45,7 @@ pub struct Request {
     pub method: String,
     /// Path and query.
     pub target: String,
-    /// What it is about.
+    /// The operation.
     pub kind: Kind,
     /// The headers, names in lower case.
     pub headers: Vec<(String, String)>,

@@ -1,9 +1,9 @@
-//! The attacks that take more than one fault.
+//! The failures that take more than one rule of a proxy.
 
 use super::{
+    run::{ORDER, Run},
     scenario::{ALWAYS, Delivery, Late, Moment},
     step::{Step, short_visibility},
-    strike::{ORDER, Struck},
 };
 use crate::app::{LIMIT, QUEUE, TABLE, TIMER, date, options, settings, wait_until};
 use local_host::LocalHost;
@@ -11,10 +11,10 @@ use std::time::Duration;
 use test_storage::{Fault, Gate, Request};
 use time::OffsetDateTime;
 
-impl Struck {
+impl Run {
     /// Waits until a request of the order has got so far, and stays there.
     pub(super) async fn reach(&self, step: Step, moment: Moment, gate: &Gate) {
-        step.strike(&self.app, 1, held(moment, gate));
+        step.inject(&self.app, 1, held(moment, gate));
         self.put(ORDER).await;
         self.wait_at(step, moment).await;
     }
@@ -32,20 +32,20 @@ impl Struck {
         self.reach(step, moment, &gate).await;
         self.app.host.kill_worker().unwrap();
         self.app.host.ready_again(handler).await.unwrap();
-        if step == Step::TakeOff {
+        if step == Step::DeleteMessage {
             gate.open();
         }
     }
 
     pub(super) async fn kill_handler_in_tick(&mut self, step: Step, moment: Moment) {
-        Step::Put.strike(&self.app, ALWAYS, Fault::Status(403, Vec::new(), String::new()));
+        Step::Put.inject(&self.app, ALWAYS, Fault::Status(403, Vec::new(), String::new()));
         self.put_and_wait(1).await;
         self.app.drain().await;
         self.by_deliveries = Some(self.copies().await);
         self.app.age().await;
         self.lift();
         self.app.forget_requests();
-        step.strike(&self.app, 1, held(moment, &Gate::default()));
+        step.inject(&self.app, 1, held(moment, &Gate::default()));
         let kill = async {
             self.wait_at(step, moment).await;
             self.app.host.kill_worker().unwrap();
@@ -99,15 +99,15 @@ impl Struck {
     pub(super) async fn commit_late(&self, late: Late) {
         let (commit, others) = (Gate::default(), Gate::default());
         let (first, rest, failing) = (commit.clone(), others.clone(), late == Late::AfterTheDeliveryFailed);
-        let (mut commits, mut looks) = (0, 0);
+        let (mut commits, mut reads) = (0, 0);
         self.app.tables.set_rule(move |request| match () {
             () if Step::Commit.is(request) => {
                 commits += 1;
                 if commits == 1 { Fault::Held(first.clone()) } else { Fault::Held(rest.clone()) }
             }
-            () if Step::Look.is(request) => {
-                looks += 1;
-                match (failing, looks) {
+            () if Step::ReadRecord.is(request) => {
+                reads += 1;
+                match (failing, reads) {
                     (true, 1) => Fault::Status(403, Vec::new(), String::new()),
                     _ => Fault::Held(rest.clone()),
                 }
@@ -117,9 +117,9 @@ impl Struck {
         let carried_out = |count| move || Step::Commit.carried_out(&self.app) == count;
         self.put(ORDER).await;
         match late {
-            Late::BeforeTheLook => wait_until(|| Step::Look.arrived(&self.app) == 1).await,
+            Late::BeforeTheRead => wait_until(|| Step::ReadRecord.arrived(&self.app) == 1).await,
             Late::AfterTheSecondTry => {
-                wait_until(|| Step::Look.arrived(&self.app) == 1).await;
+                wait_until(|| Step::ReadRecord.arrived(&self.app) == 1).await;
                 others.open();
                 wait_until(carried_out(1)).await;
             }
@@ -137,7 +137,7 @@ impl Struck {
     pub(super) async fn deliver_to_two_processes(&mut self) {
         let other = self.app.second_instance().await;
         let gate = Gate::default();
-        Step::Commit.strike(&self.app, 2, Fault::Held(gate.clone()));
+        Step::Commit.inject(&self.app, 2, Fault::Held(gate.clone()));
         let together = async {
             wait_until(|| Step::Commit.arrived(&self.app) >= 2).await;
             gate.open();
@@ -244,7 +244,7 @@ fn held(moment: Moment, gate: &Gate) -> Fault {
     }
 }
 
-/// As Azure does with what is signed more than 15 minutes from now.
+/// Refuses requests that are signed more than 15 minutes from now, as Azure does.
 pub(super) fn refuse_wrong_times(request: &Request) -> Fault {
     if error_of_clock(request) < time::Duration::minutes(15) {
         return Fault::Pass;

@@ -1,4 +1,4 @@
-//! What comes in at the handler's port: anything from an invocation, a little wrong, to noise.
+//! Connections to the handler's port: anything from an invocation, a little wrong, to noise.
 //!
 //! The more right a request is, the further in it comes: so most are right in all but one thing. What a right one is, is
 //! said in <https://www.rfc-editor.org/rfc/rfc9112> and
@@ -13,7 +13,7 @@ use serde_json::json;
 
 /// One connection: what is sent, in which pieces, and whether the sender ends its half properly.
 #[derive(Clone, Debug)]
-pub(super) struct Visit {
+pub(super) struct Connection {
     pub(super) bytes: Vec<u8>,
     pub(super) piece: usize,
     pub(super) is_cut: bool,
@@ -97,7 +97,7 @@ fn framed(path: &str, head: &str, body: &[u8], way: usize) -> Vec<u8> {
     }
 }
 
-pub(super) fn visits() -> impl Strategy<Value = Visit> {
+pub(super) fn connections() -> impl Strategy<Value = Connection> {
     let path = prop_oneof![6 => Just(QUEUE), 2 => Just(TIMER), 1 => Just("nothing_of_this_name")];
     let request =
         (path, heads(), bodies(), 0..28_usize).prop_map(|(path, head, body, way)| framed(path, &head, &body, way));
@@ -115,5 +115,5 @@ pub(super) fn visits() -> impl Strategy<Value = Visit> {
     // More than one is a pipeline.
     let parts = prop::collection::vec(part, 1..4).prop_map(|parts| parts.concat());
     (parts, select(vec![1_usize << 30, 4_096, 100]), prop::bool::weighted(0.25))
-        .prop_map(|(bytes, piece, is_cut)| Visit { bytes, piece, is_cut })
+        .prop_map(|(bytes, piece, is_cut)| Connection { bytes, piece, is_cut })
 }
