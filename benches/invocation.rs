@@ -38,8 +38,7 @@ use tokio::runtime::Runtime;
 const MEDIUM_LINES: usize = 17;
 const LARGE_LINES: usize = 640;
 
-#[path = "../src/order.rs"]
-#[expect(dead_code, reason = "a bench runs no unit tests")]
+#[path = "../tests/domain/order.rs"]
 mod order;
 
 const ETAG: &str = "W/\"datetime'2026-11-21T10%3A20%3A00.1234567Z'\"";

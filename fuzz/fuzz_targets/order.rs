@@ -13,7 +13,7 @@ use handler::{
 use libfuzzer_sys::fuzz_target;
 use order::DOMAIN;
 
-#[path = "../../src/order.rs"]
+#[path = "../../tests/domain/order.rs"]
 mod order;
 
 fuzz_target!(|text: &str| {

@@ -10,7 +10,8 @@ use tokio::runtime::{self, Runtime};
 pub(crate) const QUEUE: &str = "queue_with_idempotency";
 pub(crate) const TIMER: &str = "scheduled_with_retry";
 pub(crate) const TABLE: &str = "idempotency";
-pub(crate) const HANDLER: &str = env!("CARGO_BIN_EXE_handler");
+/// The library with the domain of these tests.
+pub(crate) const HANDLER: &str = env!("CARGO_BIN_EXE_test-handler");
 
 /// Long enough for a busy machine: no test waits for it unless it fails.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);

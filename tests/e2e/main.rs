@@ -14,6 +14,7 @@ mod http;
 mod outbox;
 mod process;
 mod promises;
+mod samples;
 mod scheduled_with_retry;
 mod storage_faults;
 mod volume;

@@ -17,5 +17,5 @@ mod server;
 mod service;
 mod transport;
 
-#[path = "../../src/order.rs"]
-mod order;
+#[path = "../domain/order.rs"]
+mod domain;

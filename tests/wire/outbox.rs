@@ -2,8 +2,8 @@
 
 use crate::{
     azure,
+    domain::DOMAIN,
     ledger::{attempt, attempt_until, ledger, page, throttled},
-    order,
     scripted::{Answer, Received, Script, Step},
 };
 use handler::{
@@ -28,7 +28,7 @@ fn events(bodies: [&str; 2]) -> Vec<OutboxEntry> {
 }
 
 fn app(script: &Arc<Script>) -> App {
-    App { domain: order::DOMAIN, ledger: ledger(script), events: script.queue() }
+    App { domain: DOMAIN, ledger: ledger(script), events: script.queue() }
 }
 
 fn put() -> Step {

@@ -1,6 +1,6 @@
 //! What one invocation cannot do to the others: it may panic, and it may take for ever.
 
-use crate::order;
+use crate::domain::DOMAIN;
 use actix_web::rt::System;
 use async_trait::async_trait;
 use azure_core::{HttpClient, Request, Response};
@@ -36,7 +36,7 @@ fn serve(storage: Storage, limit: Duration) -> u16 {
     let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
     let table = Table::new(&account, "idempotency", Arc::new(storage));
     let app = App {
-        domain: order::DOMAIN,
+        domain: DOMAIN,
         ledger: Ledger::new(table, time::Duration::days(30)),
         events: Queue::new(&account, "order-events", Arc::new(storage)),
     };

@@ -20,15 +20,15 @@ use test_storage::{
     Account, Azurite, FaultProxy, Service,
     azurite::{Persistence, Ports},
 };
-use workspace::{app_root, build_handler, heading};
+use workspace::{Sample, app_root, build_handler, heading, samples};
 
 use crate::{
     outcome::Outcome,
-    queues::{ORDERS, QUEUES},
-    samples::{SAMPLES, Sample, TABLE},
+    queues::{ORDERS, QUEUES, TABLE},
 };
 
 const TIMER: &str = "scheduled_with_retry";
+const DUPLICATE: &str = "duplicate";
 /// Far more than a laptop needs, far less than anybody waits.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -55,6 +55,7 @@ struct App {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     heading("Starting");
+    let samples = samples(&app_root()?)?;
     let app = match arguments.package {
         None => App::from_sources().await?,
         Some(file) => App::from_package(&file)?,
@@ -79,7 +80,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         ..Options::default()
     })
     .await?;
-    let outcome = run_story(&host, &account, &tables).await;
+    let outcome = run_story(&host, (&account, &tables), samples).await;
     host.stop().await;
     let outcome = outcome?;
     outcome.show();
@@ -106,11 +107,15 @@ impl App {
     }
 }
 
-async fn run_story(host: &LocalHost, account: &Account, tables: &FaultProxy) -> Result<Outcome> {
+async fn run_story(
+    host: &LocalHost,
+    (account, tables): (&Account, &FaultProxy),
+    samples: Vec<Sample>,
+) -> Result<Outcome> {
     host.ready().await?;
     let mut answers = Vec::new();
-    for (number, sample) in SAMPLES.iter().enumerate() {
-        heading(&format!("Order {}: {}", number + 1, sample.title));
+    for (number, sample) in samples.iter().enumerate() {
+        heading(&format!("Message {}: {}", number + 1, title(&sample.outcome)));
         println!("  message: {}", sample.message);
         answers.push(handle(host, account, sample).await?);
     }
@@ -120,16 +125,29 @@ async fn run_story(host: &LocalHost, account: &Account, tables: &FaultProxy) -> 
     for queue in QUEUES {
         queues.insert(queue, account.peek(queue).await?);
     }
-    Ok(Outcome { answers, ticks, rows: account.rows(TABLE).await?, queues })
+    Ok(Outcome { samples, answers, ticks, rows: account.rows(TABLE).await?, queues })
+}
+
+/// Describes a message by what has to become of it.
+fn title(outcome: &str) -> String {
+    match outcome {
+        "committed" => "a new order".to_owned(),
+        DUPLICATE => "the same order again, in another spelling, base64 on the queue".to_owned(),
+        "conflict" => "the same id with other content".to_owned(),
+        "missing_id" => "an order without an id".to_owned(),
+        "invalid_order" => "an order with a wrong member".to_owned(),
+        "invalid_json" => "broken JSON".to_owned(),
+        other => other.to_owned(),
+    }
 }
 
 /// Enqueues a message and waits until it is off the queue, one way or the other.
 async fn handle(host: &LocalHost, account: &Account, sample: &Sample) -> Result<Invocation> {
     let before = finished_orders(&host.invocations());
-    if sample.base64 {
-        account.put_base64(ORDERS, sample.message).await?;
+    if sample.outcome == DUPLICATE {
+        account.put_base64(ORDERS, &sample.message).await?;
     } else {
-        account.put(ORDERS, sample.message).await?;
+        account.put(ORDERS, &sample.message).await?;
     }
     host.poll_now();
     let invocations = host.wait_for(|all| finished_orders(all) > before, LIMIT).await.context("no invocation")?;

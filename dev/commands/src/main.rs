@@ -4,7 +4,6 @@
 
 mod demo;
 mod outcome;
-mod samples;
 mod start;
 mod send;
 mod queues;

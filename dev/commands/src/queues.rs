@@ -1,4 +1,4 @@
-//! The queues of the app.
+//! The queues and the table of the app.
 
 /// The queue of orders.
 pub(crate) const ORDERS: &str = "orders";
@@ -9,3 +9,5 @@ pub(crate) const POISON: &str = "orders-poison";
 /// The queue of events.
 pub(crate) const EVENTS: &str = "order-events";
 pub(crate) const QUEUES: [&str; 4] = [ORDERS, QUARANTINE, POISON, EVENTS];
+/// The table of records and events.
+pub(crate) const TABLE: &str = "idempotency";

@@ -2,6 +2,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind the development commands")]
 
+mod samples;
+
+pub use samples::{Sample, samples};
+
 use std::{
     env,
     path::{Path, PathBuf},
