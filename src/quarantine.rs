@@ -26,22 +26,16 @@ impl Reason {
     /// One word for it, in the envelope and in the log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidJson => "invalid_json",
-            Self::MissingId => "missing_id",
-            Self::InvalidId => "invalid_id",
-            Self::InvalidOrder => "invalid_order",
-            Self::Conflict => "conflict",
-        }
+        self.texts().0
     }
 
-    const fn warning(self) -> &'static str {
+    const fn texts(self) -> (&'static str, &'static str) {
         match self {
-            Self::InvalidJson => "Invalid JSON; cannot apply idempotency.",
-            Self::MissingId => "Missing id field; cannot apply idempotency.",
-            Self::InvalidId => "Invalid id field; cannot apply idempotency.",
-            Self::InvalidOrder => "Invalid order; quarantining it.",
-            Self::Conflict => "Conflicting message detected; quarantining it.",
+            Self::InvalidJson => ("invalid_json", "Invalid JSON; cannot apply idempotency."),
+            Self::MissingId => ("missing_id", "Missing id field; cannot apply idempotency."),
+            Self::InvalidId => ("invalid_id", "Invalid id field; cannot apply idempotency."),
+            Self::InvalidOrder => ("invalid_order", "Invalid order; quarantining it."),
+            Self::Conflict => ("conflict", "Conflicting message detected; quarantining it."),
         }
     }
 }
@@ -73,7 +67,8 @@ impl Rejection {
     /// The log line.
     #[must_use]
     pub fn warning(&self) -> String {
-        format!("{} {} reason={}", self.reason.warning(), self.printable, self.reason.as_str())
+        let (reason, warning) = self.reason.texts();
+        format!("{warning} {} reason={reason}", self.printable)
     }
 }
 

@@ -74,28 +74,22 @@ impl Error {
         matches!(self, Self::Unanswered(_) | Self::Garbled(_) | Self::Refused { status: 408 | 500 | 502 | 504, .. })
     }
 
+    /// Whether the service answered with this error code.
+    #[must_use]
+    pub fn has_code(&self, expected: &str) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == expected)
+    }
+
     /// Whether an insert met an entity of the same key.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused { status: 409, code, .. } if !code.starts_with("Table"))
     }
 
-    /// Whether the table to create was there before.
-    #[must_use]
-    pub fn is_table_present(&self) -> bool {
-        matches!(self, Self::Refused { status: 409, code, .. } if code == "TableAlreadyExists")
-    }
-
     /// Whether the table is not there: a fact about the account, not about the row that was asked for.
     #[must_use]
     pub fn is_table_missing(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, code, .. } if code == "TableNotFound")
-    }
-
-    /// Whether the queue to create was there before.
-    #[must_use]
-    pub fn is_queue_present(&self) -> bool {
-        matches!(self, Self::Refused { status: 409, code, .. } if code == "QueueAlreadyExists")
+        self.has_code("TableNotFound")
     }
 
     /// Whether it is the message itself that was refused, and another one may be taken.
@@ -104,16 +98,10 @@ impl Error {
         matches!(self, Self::Refused { status: 400 | 413, .. })
     }
 
-    /// Whether the queue is not there.
-    #[must_use]
-    pub fn is_queue_missing(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, code, .. } if code == "QueueNotFound")
-    }
-
     /// Whether the row that was asked for is not there.
     #[must_use]
     pub fn is_row_missing(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, code, .. } if code == "ResourceNotFound" || code == "EntityNotFound")
+        self.has_code("ResourceNotFound") || self.has_code("EntityNotFound")
     }
 
     /// Whether the row is no longer what it was when its `ETag` was read.

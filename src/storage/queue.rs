@@ -61,8 +61,8 @@ impl Queue {
     /// The message is not on the queue, unless the error [may be applied](Error::may_be_applied).
     pub async fn put(&self, message: &str) -> Result<(), Error> {
         match self.put_once(message).await {
-            Err(error) if error.is_queue_missing() => match self.send(Method::Put, &[], String::new()).await {
-                Err(error) if !error.is_queue_present() => Err(error),
+            Err(error) if error.has_code("QueueNotFound") => match self.send(Method::Put, &[], String::new()).await {
+                Err(error) if !error.has_code("QueueAlreadyExists") => Err(error),
                 _ => self.put_once(message).await,
             },
             result => result,

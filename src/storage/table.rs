@@ -45,7 +45,7 @@ impl Table {
     /// The table may not be there.
     pub async fn create(&self) -> Result<(), Error> {
         match self.client.create().into_future().await.map_err(Error::from) {
-            Err(error) if !error.is_table_present() => Err(error),
+            Err(error) if !error.has_code("TableAlreadyExists") => Err(error),
             _ => Ok(()),
         }
     }
