@@ -100,7 +100,7 @@ fn bench_batch(criterion: &mut Criterion, attempt: &Attempt) {
     let insert = || runtime.block_on(table.insert_all(&partition_key, &rows)).unwrap();
     case(criterion, "batch: storage::Table::insert_all", insert);
     let (request, answer) = (batch_request(&rows), batch_answer());
-    case(criterion, "batch: storage::batch::strict", || batch::strict(&request));
+    case(criterion, "batch: storage::batch::to_strict_multipart", || batch::to_strict_multipart(&request));
     case(criterion, "batch: storage::batch::check_answer", || batch::check_answer(BATCH_TYPE, &answer, 2).unwrap());
     let ledger = Ledger::new(table, retention);
     let commit = || runtime.block_on(ledger.commit(&operation, attempt)).unwrap();

@@ -1,7 +1,7 @@
 //! One invocation from the socket to the answer: open its span, read it, run its function, encode the outcome.
 //!
-//! Every invocation is a task of its own, so that a panic in it is a failed invocation and not a dead process, and so
-//! that a host that hangs up does not cut it off half-way. It ends at its deadline, before the host would kill the
+//! Every invocation is a task of its own: a panic in it fails the invocation and not the process, and a host that hangs
+//! up does not cut it off half-way. It ends at its deadline, before the host would kill the
 //! process and every other invocation in it. Dropping it there is safe: see [`ledger`](crate::idempotency::ledger).
 
 use crate::{
@@ -78,9 +78,9 @@ async fn not_found(payload: Payload) -> HttpResponse {
     response::not_found()
 }
 
-/// Lets the server notice that nobody will read this body, before the answer.
+/// Yields before the answer, so that the server notices that nobody will read this body.
 ///
-/// Of a pipelined request actix-http (3.20) has read a part already, and waits until that is wanted; an answer in the
+/// Actix-http (3.20) has read a part of a pipelined request already, and waits until that is wanted. An answer in the
 /// same instant would leave it waiting for ever, with the connection open.
 async fn yield_before_answer(payload: Payload) {
     drop(payload);

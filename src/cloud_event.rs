@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-/// What the events of one operation have in common.
+/// Attributes that the events of one operation share.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
     /// `source`.
@@ -45,7 +45,7 @@ pub fn bodies(events: &[Event], key: &Key, origin: Origin<'_>) -> Vec<String> {
             id: key.event_id(index),
             source: origin.source,
             kind: event.kind,
-            // Of fixed length, so that an event has the same size in every delivery.
+            // The length is fixed, so an event has the same size in every delivery.
             time: edm_date_time(origin.time),
             subject: origin.subject,
             datacontenttype: "application/json",

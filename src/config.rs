@@ -15,7 +15,7 @@ use crate::storage::AccountSettings;
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use tracing_subscriber::filter::Targets;
 
-/// What looks like a name of our own and is none is a slip of the pen.
+/// Prefix of our own settings: another name that begins so is a typing error.
 const OWN_PREFIX: &str = "IDEMPOTENCY_";
 const TABLE: &str = "IDEMPOTENCY_TABLE";
 const TTL_HOURS: &str = "IDEMPOTENCY_TTL_HOURS";
@@ -42,9 +42,9 @@ pub struct Config {
     pub table: String,
     /// Name of the queue of events.
     pub events_queue: String,
-    /// How long a record is kept.
+    /// Time for which a record is kept.
     pub retention: time::Duration,
-    /// How long one invocation may take: inside the host's own limit, at which it kills the process.
+    /// Time limit of one invocation: inside the host's own, at which it kills the process.
     pub invocation_limit: Duration,
     /// Which lines are logged.
     pub log_levels: Targets,
@@ -172,7 +172,7 @@ fn log_levels(settings: &Settings) -> Result<Targets, String> {
     text.parse().map_err(|_| format!("{NAME} is {text:?}, not a list of `level` or `target=level`"))
 }
 
-/// How long one invocation may take: the limit of the host less a tenth of it, but at most 10 s less.
+/// Reads the time limit of one invocation: the limit of the host less a tenth of it, but at most 10 s less.
 fn invocation_limit(settings: &Settings) -> Result<Duration, String> {
     // Or with `__`, as in an environment that has no colons.
     const OVERRIDE: &str = "AzureFunctionsJobHost:functionTimeout";

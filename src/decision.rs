@@ -30,7 +30,7 @@ pub struct Domain {
     pub decide: fn(&Message<'_>) -> Result<Decision, Rejection>,
 }
 
-/// What accepting a message means, as data: nothing has happened yet.
+/// Consequences of accepting a message, as data: nothing has happened yet.
 #[derive(Debug)]
 pub struct Decision {
     /// Answer to this message and to every duplicate of it.

@@ -63,7 +63,7 @@ pub struct Object<'a> {
 struct Member<'a> {
     name: Cow<'a, str>,
     value: &'a RawValue,
-    /// Where `"name":value` is in [`Object::canonical`].
+    /// Place of `"name":value` in [`Object::canonical`].
     canonical: Range<usize>,
 }
 

@@ -47,7 +47,7 @@ pub struct Rejection {
     pub reason: Reason,
     /// Text for the person who looks at the envelope. It may repeat parts of the message, so it is not logged.
     pub detail: String,
-    /// What the log line may repeat of the message.
+    /// Part of the message that the log line may repeat.
     pub printable: String,
 }
 

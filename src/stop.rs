@@ -8,7 +8,7 @@
 use std::{os::unix::process::parent_id, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How often the parent is looked for.
+/// Interval of looking for the parent.
 const PARENT_POLL: Duration = Duration::from_secs(1);
 
 /// Why the process ends.

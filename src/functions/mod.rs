@@ -14,7 +14,7 @@ use crate::{
     storage::Queue,
 };
 
-/// What the functions work with.
+/// The domain, and where its operations are committed and published.
 #[derive(Debug)]
 pub struct App {
     /// The kind of operation this app is about.

@@ -27,9 +27,9 @@ use tracing::{Span, field::debug, info};
 pub struct Decided {
     /// Id of the order.
     pub id: String,
-    /// What a log line may show of the message.
+    /// Part of the message that a log line may show.
     pub printable: String,
-    /// What is to be committed.
+    /// Operation to commit.
     pub operation: Operation,
 }
 

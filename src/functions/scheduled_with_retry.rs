@@ -18,14 +18,14 @@ use crate::{
 use tokio::time::Instant;
 use tracing::info;
 
-/// What the timer trigger delivers.
+/// One delivery of the timer trigger.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TimerTick {
     /// Whether the tick comes later than its schedule says.
     pub past_due: bool,
-    /// How often this tick failed before.
+    /// Number of attempts at this tick that failed before.
     pub retry_count: u32,
-    /// How often it may fail before the host gives it up; -1 when it never does.
+    /// Number of retries after which the host gives it up; -1 when it never does.
     pub max_retry_count: i64,
 }
 

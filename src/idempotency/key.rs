@@ -94,7 +94,7 @@ impl Fingerprint {
         Self(format!("{digest:x}"))
     }
 
-    /// As it is stored: 64 hexadecimal digits.
+    /// Returns the stored form: 64 hexadecimal digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,4 +1,4 @@
-//! What a stored record means for the attempt that met it.
+//! The meaning of a stored record for the attempt that met it.
 //!
 //! The table below is the whole decision. It is needed after a refused insert ("the entity exists") and after one whose
 //! answer was lost, and both times for the same reason: whether the operation is committed is a fact of the table,
@@ -16,7 +16,7 @@ use super::{
     record::{SCHEMA, StoredRecord},
 };
 
-/// What to do, given what is stored.
+/// Meaning of what is stored.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing is stored: the insert was not applied, or the record was purged meanwhile.

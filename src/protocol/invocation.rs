@@ -16,7 +16,7 @@ pub enum DecodeError {
     Shape {
         /// Where, as a JSON path.
         path: String,
-        /// What is wrong there; the text never repeats what was sent.
+        /// Problem there; the text never repeats what was sent.
         problem: String,
     },
     /// The queue binding has no value.
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// As the host sends it: Metadata first overwritten by the message's own members.
+    /// An invocation of the host, whose Metadata is overwritten by the message's own members.
     fn from_the_host(message: &str) -> Vec<u8> {
         let twice = serde_json::to_string(message).unwrap();
         serde_json::json!({

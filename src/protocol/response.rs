@@ -5,7 +5,7 @@
 //! that look like JSON, a date or base64 are rewritten by the host; base64 is the one rewriting that gives back exact
 //! bytes, so it is used on purpose.
 //!
-//! Of a failure the host reads the status line only, so the reason phrase is the one place for the cause.
+//! The host reads nothing of a failure but the status line, so the reason phrase is the place for the cause.
 
 use super::invocation::DecodeError;
 use crate::{idempotency::ledger, storage};

@@ -12,17 +12,17 @@ use serde::Deserialize;
 /// The most operations one transaction can have.
 pub const MAX_OPERATIONS: usize = 100;
 
-/// How many operations a request body holds.
+/// Counts the operations in a request body.
 #[must_use]
 pub fn count_operations(body: &str) -> usize {
     body.lines().filter(|line| *line == "Content-Type: application/http").count()
 }
 
-/// The same body with CRLF line ends and the closing delimiter. Entities are JSON without line breaks, so every line
+/// Gives a body CRLF line ends and the closing delimiter. Entities are JSON without line breaks, so every line
 /// feed is one of the multipart form; the two Unicode line separators, at which some servers break lines too, are
 /// escaped.
 #[must_use]
-pub fn strict(body: &str) -> Bytes {
+pub fn to_strict_multipart(body: &str) -> Bytes {
     let mut strict = String::with_capacity(body.len() + body.len() / 16);
     let mut lines = body.lines().peekable();
     while let Some(line) = lines.next() {

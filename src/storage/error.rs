@@ -1,4 +1,4 @@
-//! What can go wrong with a request, by what it means for the next one.
+//! Failures of a request, by what they mean for the next one.
 //!
 //! The question after a failed write is never "did it fail?" but "may it have been applied?". Only two errors say no:
 //! the request was [not sent](Error::NotSent), or it was [refused](Error::Refused) with an answer that says so.
@@ -28,15 +28,15 @@ pub enum Error {
         code: String,
         /// Which operation of a batch was refused, from 0.
         operation: Option<usize>,
-        /// How long the service asked to wait.
+        /// Time that the service asked to wait.
         retry_after: Option<Duration>,
     },
     /// No access token can be had now: the service knows nothing of the request.
     #[error("no access token for storage: {cause}")]
     NoToken {
-        /// What was answered, or was not.
+        /// Answer, or the lack of one.
         cause: String,
-        /// How long the identity endpoint asked to wait.
+        /// Time that the identity endpoint asked to wait.
         retry_after: Option<Duration>,
     },
     /// There is no access token for the identity in the settings: the service knows nothing of the request.
@@ -62,7 +62,7 @@ impl Error {
         }
     }
 
-    /// How long to wait at least before the same request is repeated; `None` when it cannot succeed later.
+    /// Returns the shortest wait before the same request is repeated; `None` when it cannot succeed later.
     #[must_use]
     pub fn wait_before_retry(&self) -> Option<Duration> {
         self.is_transient().then(|| self.retry_after().unwrap_or_default())
@@ -110,7 +110,7 @@ impl Error {
         matches!(self, Self::Refused { status: 412, .. }) || self.is_row_missing()
     }
 
-    /// How long the service asked to wait.
+    /// Returns the time that the service asked to wait.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {

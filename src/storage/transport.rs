@@ -1,4 +1,4 @@
-//! What the client sends is made strict, and what it is answered is made honest.
+//! Transport that makes the requests of the client strict, and their answers honest.
 //!
 //! Every answer that is not a complete success becomes an [`Error`] here, before the client sees it: its own reading of
 //! errors misses the code that real Azure puts into the body only, and would hand an XML body to a parser with known
@@ -43,7 +43,7 @@ impl HttpClient for Transport {
         let batch = batch_body(request)?;
         let request = batch.map_or(Cow::Borrowed(request), |body| {
             let mut strict = request.clone();
-            strict.set_body(batch::strict(body));
+            strict.set_body(batch::to_strict_multipart(body));
             Cow::Owned(strict)
         });
         let response = self.inner.execute_request(&request).await?;
@@ -56,7 +56,7 @@ impl HttpClient for Transport {
             let content_type = header(&headers, &CONTENT_TYPE).unwrap_or_default();
             batch::check_answer(content_type, &body, batch::count_operations(sent))?;
         }
-        complete(&mut headers);
+        add_expected_headers(&mut headers);
         Ok(Response::new(status, headers, Box::pin(futures::stream::once(async { Ok(body) }))))
     }
 }
@@ -77,7 +77,7 @@ fn batch_body(request: &Request) -> Result<Option<&str>, Error> {
     }
 }
 
-fn complete(headers: &mut Headers) {
+fn add_expected_headers(headers: &mut Headers) {
     for (name, value) in EXPECTED_HEADERS {
         let name = HeaderName::from_static(name);
         if header(headers, &name).is_none() {
