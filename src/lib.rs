@@ -23,7 +23,7 @@
 //! - Only [`config`] reads the environment. `azure_identity` is the exception: it reads what App Service sets for it.
 //! - Only [`attempt::time_of_day`] reads the clock: for [`app`], once in an invocation, and for the age of access tokens.
 //!   Only [`app`] draws a seed. Elsewhere both are arguments.
-//! - Only [`storage::connection`] reaches the network; on a developer's machine also `az` or `azd`, asked for a token.
+//! - Only [`storage::http_client`] reaches the network; on a developer's machine also `az` or `azd`, asked for a token.
 //! - No record of a message is kept in memory: whatever a process knew, another one can find out.
 //!
 //! `docs/how-it-works.md` says what follows from them, `docs/verification.md` how that was explored.

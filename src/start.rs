@@ -11,7 +11,7 @@ use crate::{
     idempotency::Ledger,
     logging,
     stop::{self, Stop},
-    storage::{self, Connection, Queue, Table},
+    storage::{self, PooledClient, Queue, Table},
 };
 use std::{
     io,
@@ -85,9 +85,9 @@ async fn serve(domain: Domain, listener: TcpListener, config: &Config, parent: u
 }
 
 fn app(domain: Domain, config: &Config) -> Result<App, storage::Error> {
-    let connection = Arc::new(Connection::new(config.account.is_emulator()));
-    let account = config.account.account(connection.clone(), time_of_day)?;
-    let table = Table::new(&account, &config.table, connection.clone());
-    let events = Queue::new(&account, &config.events_queue, connection);
+    let client = Arc::new(PooledClient::new(config.account.is_emulator()));
+    let account = config.account.account(client.clone(), time_of_day)?;
+    let table = Table::new(&account, &config.table, client.clone());
+    let events = Queue::new(&account, &config.events_queue, client);
     Ok(App { domain, ledger: Ledger::new(table, config.retention), events })
 }

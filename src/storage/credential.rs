@@ -55,7 +55,7 @@ const EARLY: time::Duration = time::Duration::minutes(5);
 /// While a token is good, no more than one exchange is begun in this time.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// The command lines of Azure take seconds. Requests have [limits](super::connection) of their own, which are shorter.
+/// The command lines of Azure take seconds. Requests have [limits](super::http_client) of their own, which are shorter.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Tells the time of day.

@@ -1,7 +1,7 @@
 //! The requests for tokens, on their way to the identity endpoint and back.
 //!
 //! `azure_identity` composes them and reads the answers; between them and the network is our own
-//! [connection](super::connection), so that there is one pool, one TLS, and a time limit. What is no success becomes an
+//! [client](super::http_client), so that there is one pool, one TLS, and a time limit. What is no success becomes an
 //! [`Error`] here, by what it means: it passes through the crate and its own retries as it is.
 
 use super::Error;

@@ -8,7 +8,7 @@
 //! - [`account`]: from a connection string to endpoints and a credential;
 //! - [`identity`]: who asks, where there is no key;
 //! - [`credential`]: the access tokens of an identity, and `identity_endpoint`, where they come from;
-//! - [`connection`]: one pooled connection per process, with time-outs, which tells *not sent* from *maybe applied*;
+//! - [`http_client`]: one pool of connections per process, with time limits, which tells *not sent* from *maybe applied*;
 //! - [`transport`]: makes requests strict and answers honest, over a connection or over a simulated service;
 //! - [`batch`]: the multipart form of an entity group transaction and of its answer;
 //! - [`table`]: the requests this project makes of a table. There is no upsert among them, and no unconditional write;
@@ -16,9 +16,9 @@
 
 pub mod account;
 pub mod batch;
-pub mod connection;
 pub mod credential;
 pub mod error;
+pub mod http_client;
 pub mod identity;
 mod identity_endpoint;
 pub mod queue;
@@ -27,8 +27,8 @@ pub mod table;
 pub mod transport;
 
 pub use account::Account;
-pub use connection::Connection;
 pub use error::Error;
+pub use http_client::PooledClient;
 pub use queue::Queue;
 pub use settings::AccountSettings;
 pub use table::{RowTag, Table};

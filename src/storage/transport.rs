@@ -2,8 +2,8 @@
 //!
 //! Every answer that is not a complete success becomes an [`Error`] here, before the client sees it: its own reading of
 //! errors misses the code that real Azure puts into the body only, and would hand an XML body to a parser with known
-//! weaknesses. The transport works over any `HttpClient`: over a [`Connection`](super::Connection), and over the
-//! simulated service of the tests.
+//! weaknesses. The transport works over any `HttpClient`: over a [`PooledClient`](super::PooledClient), and over
+//! the simulated service of the tests.
 
 use super::{
     Error,

@@ -12,7 +12,7 @@ use crate::simulator::{
 use async_trait::async_trait;
 use azure_core::{HttpClient, Request, Response};
 use futures::TryStreamExt;
-use handler::storage::{Account, Connection, Error, Queue, RowTag, Table};
+use handler::storage::{Account, Error, PooledClient, Queue, RowTag, Table};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -182,7 +182,7 @@ async fn the_simulated_service_answers_as_azurite_does() {
     let (mut answers, mut different) = (BTreeMap::<String, u32>::new(), Vec::new());
     for seed in 0..SEQUENCES {
         let account = azurite.account().unwrap();
-        let mut real = Side::new(&account.connection_string(), Arc::new(Connection::new(true)));
+        let mut real = Side::new(&account.connection_string(), Arc::new(PooledClient::new(true)));
         let direct = Arc::new(Direct(Mutex::new(Storage::new(UNLIMITED))));
         let mut simulated = Side::new(SIMULATED, direct.clone());
         let mut random = fastrand::Rng::with_seed(seed);
@@ -218,7 +218,7 @@ async fn the_simulated_service_answers_as_azurite_does() {
 async fn the_simulated_service_gives_the_pages_that_azurite_gives() {
     let azurite = azurite::shared().await.unwrap();
     let account = azurite.account().unwrap();
-    let mut real = Side::new(&account.connection_string(), Arc::new(Connection::new(true)));
+    let mut real = Side::new(&account.connection_string(), Arc::new(PooledClient::new(true)));
     let direct = Arc::new(Direct(Mutex::new(Storage::new(UNLIMITED))));
     let mut simulated = Side::new(SIMULATED, direct.clone());
     let mut random = fastrand::Rng::with_seed(1);

@@ -7,8 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails may panic")]
 
 mod azure;
-mod connection;
 mod credential;
+mod http_client;
 mod identity;
 mod ledger;
 mod outbox;

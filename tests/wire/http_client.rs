@@ -1,9 +1,9 @@
-//! The pooled connection over real sockets: time limits, reuse, and what is known after a failure.
+//! The HTTP client over real sockets: time limits, reuse, and what is known after a failure.
 
 use azure_core::{HttpClient, Method, Request, Url};
 use handler::storage::{
     Account, Error, Queue,
-    connection::{Connection, TimeLimits},
+    http_client::{PooledClient, TimeLimits},
 };
 use std::{
     sync::{
@@ -52,22 +52,22 @@ async fn serve(mut socket: TcpStream, behaviour: Behaviour) {
     }
 }
 
-fn impatient() -> Connection {
+fn impatient() -> PooledClient {
     let request = Duration::from_millis(300);
-    Connection::with_limits(TimeLimits { connect: request, request, query: request, idle: Duration::from_secs(4) })
+    PooledClient::with_limits(TimeLimits { connect: request, request, query: request, idle: Duration::from_secs(4) })
 }
 
-fn patient() -> Connection {
-    Connection::new(true)
+fn patient() -> PooledClient {
+    PooledClient::new(true)
 }
 
 /// For answers of megabytes on a busy machine.
-fn unhurried() -> Connection {
+fn unhurried() -> PooledClient {
     let long = Duration::from_secs(60);
-    Connection::with_limits(TimeLimits { connect: long, request: long, query: long, idle: long })
+    PooledClient::with_limits(TimeLimits { connect: long, request: long, query: long, idle: long })
 }
 
-async fn get(connection: &Connection, url: &Url) -> Result<(u16, String), Error> {
+async fn get(connection: &PooledClient, url: &Url) -> Result<(u16, String), Error> {
     let response = connection.execute_request(&Request::new(url.clone(), Method::Get)).await?;
     let (status, _, body) = response.deconstruct();
     Ok((status.into(), body.collect_string().await?))
@@ -87,7 +87,7 @@ async fn one_connection_serves_many_requests() {
 async fn a_connection_that_was_idle_for_too_long_is_not_used_again() {
     let (url, connections) = server(Behaviour::Answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")).await;
     let (idle, long) = (Duration::from_millis(100), Duration::from_secs(60));
-    let connection = Connection::with_limits(TimeLimits { connect: long, request: long, query: long, idle });
+    let connection = PooledClient::with_limits(TimeLimits { connect: long, request: long, query: long, idle });
     assert_eq!(get(&connection, &url).await, Ok((200, "ok".to_owned())));
     tokio::time::sleep(idle * 2).await;
     assert_eq!(get(&connection, &url).await, Ok((200, "ok".to_owned())));
@@ -97,7 +97,7 @@ async fn a_connection_that_was_idle_for_too_long_is_not_used_again() {
 #[tokio::test]
 async fn a_request_without_a_body_says_so() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let account = format!("AccountName=a;AccountKey=a2V5;QueueEndpoint=http://{}/a", listener.local_addr().unwrap());
+    let account = format!("AccountName=shop;AccountKey=a2V5;QueueEndpoint=http://{}/a", listener.local_addr().unwrap());
     let queue = Queue::new(&Account::from_connection_string(&account).unwrap(), "order-events", Arc::new(patient()));
     let put = tokio::spawn(async move { queue.put("{}").await });
     let (mut socket, _) = listener.accept().await.unwrap();
@@ -135,12 +135,12 @@ async fn a_query_has_a_time_limit_of_its_own() {
     let (short, long) = (Duration::from_millis(300), Duration::from_secs(3600));
     let patience = Duration::from_secs(30);
     let limits = TimeLimits { connect: long, request: long, query: short, idle: long };
-    let query = url.join("/account/idempotency()?$filter=RowKey%20ge%20%27record~%27").unwrap();
-    let error = timeout(patience, get(&Connection::with_limits(limits), &query)).await.unwrap().unwrap_err();
+    let query = url.join("/account/idempotency()?%24filter=RowKey+ge+%27record%7E%27").unwrap();
+    let error = timeout(patience, get(&PooledClient::with_limits(limits), &query)).await.unwrap().unwrap_err();
     assert_eq!(error, Error::Unanswered("time limit reached".to_owned()));
     let limits = TimeLimits { request: short, query: long, ..limits };
     let row = url.join("/account/idempotency(PartitionKey='bucket~00',RowKey='record~0')").unwrap();
-    let error = timeout(patience, get(&Connection::with_limits(limits), &row)).await.unwrap().unwrap_err();
+    let error = timeout(patience, get(&PooledClient::with_limits(limits), &row)).await.unwrap().unwrap_err();
     assert_eq!(error, Error::Unanswered("time limit reached".to_owned()));
 }
 
