@@ -4,14 +4,14 @@
 //! |---|---|---|
 //! | `FUNCTIONS_CUSTOMHANDLER_PORT` | set by the host | port to listen on |
 //! | `FUNCTIONS_APP_ROOT_PATH` | set by the host, else the working directory | where `host.json` is |
-//! | `AzureWebJobsStorage`, or its members | needed | the storage account, the host's own: see [`storage::settings`](crate::storage::settings) |
+//! | `AzureWebJobsStorage`, or its members | needed | the storage account, the host's own: see [`connection`](crate::connection) |
 //! | `IDEMPOTENCY_TABLE` | `idempotency` | table of the records |
 //! | `IDEMPOTENCY_TTL_HOURS` | 720 (30 days) | how long an id is remembered |
 //! | `EVENTS_QUEUE` | `order-events` | queue of the events |
 //! | `RUST_LOG` | `warn,handler=info` | log levels, as `level` or `target=level,…` |
 //! | `AzureFunctionsJobHost__functionTimeout` | | overrides `functionTimeout` of `host.json`, as for the host |
 
-use crate::storage::AccountSettings;
+use crate::connection::{Connection, section::value};
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use tracing_subscriber::filter::Targets;
 
@@ -37,7 +37,7 @@ pub struct Config {
     /// Port on the loopback interface.
     pub port: u16,
     /// The storage account.
-    pub account: AccountSettings,
+    pub connection: Connection,
     /// Name of the table.
     pub table: String,
     /// Name of the queue of events.
@@ -77,7 +77,7 @@ impl Config {
         let mut faults = unknown(settings);
         let mut keep = |fault| faults.push(fault);
         let port = port(settings).map_err(&mut keep).ok();
-        let account = AccountSettings::from_settings(settings)
+        let connection = Connection::from_settings(settings)
             .map_err(|faults| faults.iter().for_each(|fault| keep(fault.to_string())))
             .ok();
         let table = table(settings).map_err(&mut keep).ok();
@@ -88,7 +88,7 @@ impl Config {
         let complete = || {
             Some(Self {
                 port: port?,
-                account: account?,
+                connection: connection?,
                 table: table?,
                 events_queue: events_queue?,
                 retention: retention?,
@@ -101,11 +101,6 @@ impl Config {
 }
 
 type Settings = BTreeMap<String, String>;
-
-/// A setting that is there and not blank.
-fn value<'a>(settings: &'a Settings, name: &str) -> Option<&'a str> {
-    settings.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
-}
 
 fn unknown(settings: &Settings) -> Vec<String> {
     let known = [TABLE, TTL_HOURS, EVENTS_QUEUE];
@@ -229,7 +224,6 @@ fn time_span(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::settings::{CONNECTION, MEMBERS};
 
     fn settings(changes: &[(&str, &str)]) -> Settings {
         let mut settings: Settings = [
@@ -383,75 +377,44 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_names_every_setting_with_its_default() {
-        let readme = include_str!("../README.md");
-        let config = Config::from_settings(&settings(&[])).unwrap();
-        for (name, default) in [
-            (CONNECTION, "needed".to_owned()),
-            (TABLE, format!("`{}`", config.table)),
-            (TTL_HOURS, format!("`{}`", config.retention.whole_hours())),
-            (EVENTS_QUEUE, format!("`{}`", config.events_queue)),
-            ("RUST_LOG", "`warn,handler=info`".to_owned()),
-        ] {
-            assert!(readme.contains(&format!("| `{name}` | {default} |")), "{name}");
+    fn every_setting_that_is_read_is_listed_in_the_documentation() {
+        let rows = include_str!("../README.md").lines().filter_map(|line| line.strip_prefix("| "));
+        let listed: String = rows.filter_map(|row| row.split(" |").next()).collect();
+        let sources = [
+            include_str!("config.rs"),
+            include_str!("connection/mod.rs"),
+            include_str!("connection/section.rs"),
+            include_str!("connection/identity.rs"),
+        ];
+        let read: Vec<_> = sources.into_iter().flat_map(settings_in).collect();
+        for name in ["IDEMPOTENCY_TABLE", "AzureWebJobsStorage__tableServiceUri", "AzureWebJobsStorage__clientSecret"] {
+            assert!(read.iter().any(|found| found == name), "the search misses {name}: {read:?}");
         }
-        let members = MEMBERS.map(|member| format!("{CONNECTION}__{member}"));
-        let variables = names_in(include_str!("storage/identity.rs")).map(str::to_owned);
-        let rows = first_cells(readme.split_once("\n## Settings\n").unwrap().1.split("\n## ").next().unwrap());
-        for name in members.into_iter().chain(variables).chain(read_here()) {
-            assert!(rows.contains(&format!("`{name}`")), "{name}: {rows}");
+        for name in read.iter().map(String::as_str).chain(["AzureWebJobsStorage"]) {
+            assert!(listed.contains(&format!("`{name}`")), "{name}");
         }
     }
 
-    #[test]
-    fn the_table_of_this_module_names_every_setting_that_is_read_here() {
-        let documentation: Vec<_> =
-            include_str!("config.rs").lines().filter_map(|line| line.strip_prefix("//! ")).collect();
-        let rows = first_cells(&documentation.join("\n"));
-        assert!(read_here().any(|name| name == "AzureFunctionsJobHost__functionTimeout"));
-        for name in read_here() {
-            assert!(rows.contains(&format!("`{name}`")), "{name}: {rows}");
-        }
-    }
-
-    /// What is in the first column of the tables in a text.
-    fn first_cells(text: &str) -> String {
-        let rows = text.lines().filter_map(|line| line.strip_prefix("| "));
-        rows.filter_map(|row| row.split(" |").next()).collect::<Vec<_>>().join("\n")
-    }
-
-    /// The settings that are read in this file, its tests aside.
-    fn read_here() -> impl Iterator<Item = String> {
-        let (source, _) = include_str!("config.rs").split_once("#[cfg(test)]").unwrap();
-        names_in(source).filter(|name| *name != OWN_PREFIX).map(|name| name.replace(':', "__"))
-    }
-
-    #[test]
-    fn no_member_of_the_connection_is_read_that_is_not_listed() {
-        let sources = [include_str!("storage/settings.rs"), include_str!("storage/identity.rs")];
-        let read =
-            |source: &'static str| source.split("section.get(\"").skip(1).map(|rest| rest.split('"').next().unwrap());
-        let read: Vec<_> = sources.into_iter().flat_map(read).collect();
-        assert!(read.contains(&"clientSecret"), "{read:?}");
-        assert!(read.iter().all(|member| MEMBERS.contains(member)), "{read:?}");
-    }
-
-    /// The texts in a source that look like the name of an environment variable.
-    fn names_in(source: &'static str) -> impl Iterator<Item = &'static str> {
-        let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
-        let texts = code.flat_map(|line| line.split('"').skip(1).step_by(2));
-        texts.filter(|text| {
-            let is_plain = text.contains('_')
-                && text.contains(|c: char| c.is_ascii_uppercase())
-                && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-            let is_of_the_host = text.starts_with("AzureFunctionsJobHost");
-            is_plain || is_of_the_host
-        })
-    }
-
-    #[test]
-    fn the_environment_variables_of_the_source_are_found() {
-        let found: Vec<_> = names_in(include_str!("storage/identity.rs")).collect();
-        assert!(found.contains(&"IDENTITY_ENDPOINT") && found.contains(&"AZURE_CLIENT_SECRET"), "{found:?}");
+    /// Finds the settings that a source reads: texts that look like an environment variable, and members of the
+    /// connection.
+    fn settings_in(source: &str) -> Vec<String> {
+        let code = source.split("#[cfg(test)]").next().unwrap().lines().filter(|line| !line.trim().starts_with("//"));
+        let parts: Vec<_> = code.map(|line| line.split('"').collect::<Vec<_>>()).collect();
+        let texts = parts.iter().flat_map(|parts| parts.windows(2).step_by(2).map(|pair| (pair[0], pair[1])));
+        let name = |(before, text): (&str, &str)| {
+            let is_word = text.chars().all(|c| c.is_ascii_alphanumeric());
+            let is_member =
+                [".get(", ".require("].iter().any(|call| before.ends_with(call)) || text.ends_with("ServiceUri");
+            let is_variable =
+                text.contains('_') && text.len() > 2 && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+            match text {
+                OWN_PREFIX => None,
+                _ if text.starts_with("AzureFunctionsJobHost") => Some(text.replace(':', "__")),
+                _ if is_variable => Some(text.to_owned()),
+                _ if is_word && is_member && !text.is_empty() => Some(format!("AzureWebJobsStorage__{text}")),
+                _ => None,
+            }
+        };
+        texts.filter_map(name).collect()
     }
 }

@@ -40,6 +40,7 @@ pub mod quarantine;
 pub mod idempotency;
 pub mod json;
 pub mod config;
+pub mod connection;
 pub mod storage;
 pub mod backoff;
 pub mod attempt;

@@ -85,8 +85,8 @@ async fn serve(domain: Domain, listener: TcpListener, config: &Config, parent: u
 }
 
 fn app(domain: Domain, config: &Config) -> Result<App, storage::Error> {
-    let client = Arc::new(PooledClient::new(config.account.is_emulator()));
-    let account = config.account.account(client.clone(), time_of_day)?;
+    let client = Arc::new(PooledClient::new(config.connection.endpoints.are_of_the_emulator()));
+    let account = config.connection.account(client.clone(), time_of_day)?;
     let table = Table::new(&account, &config.table, client.clone());
     let events = Queue::new(&account, &config.events_queue, client);
     Ok(App { domain, ledger: Ledger::new(table, config.retention), events })

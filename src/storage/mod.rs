@@ -4,10 +4,7 @@
 //! itself it reports a failed entity group transaction as a success, waits for ever, opens a connection per request,
 //! repeats writes that may have been applied, and prints credentials at debug level:
 //!
-//! - [`settings`]: which account, and by which means, as the host understands the same settings;
-//! - [`account`]: from a connection string to endpoints and a credential;
-//! - [`identity`]: who asks, where there is no key;
-//! - [`credential`]: the access tokens of an identity, and `identity_endpoint`, where they come from;
+//! - [`account`]: the endpoints and the credential, which [`connection`](crate::connection) makes of the settings;
 //! - [`http_client`]: one pool of connections per process, with time limits, which tells *not sent* from *maybe applied*;
 //! - [`transport`]: makes requests strict and answers honest, over a connection or over a simulated service;
 //! - [`batch`]: the multipart form of an entity group transaction and of its answer;
@@ -16,13 +13,9 @@
 
 pub mod account;
 pub mod batch;
-pub mod credential;
 pub mod error;
 pub mod http_client;
-pub mod identity;
-mod identity_endpoint;
 pub mod queue;
-pub mod settings;
 pub mod table;
 pub mod transport;
 
@@ -30,5 +23,4 @@ pub use account::Account;
 pub use error::Error;
 pub use http_client::PooledClient;
 pub use queue::Queue;
-pub use settings::AccountSettings;
 pub use table::{RowTag, Table};

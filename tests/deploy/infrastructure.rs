@@ -7,7 +7,7 @@ use std::{
 
 use handler::{
     config::Config,
-    storage::{AccountSettings, identity::Identity},
+    connection::{Connection, Credential, Identity},
 };
 use serde_json::{Value, json};
 
@@ -148,7 +148,8 @@ fn host_and_handler_reach_the_account_by_the_identity_of_the_app() {
     assert_eq!(settings["AzureWebJobsStorage__credential"], "managedidentity");
     let id = "client of id-abcdefghijklm";
     assert_eq!(settings["AzureWebJobsStorage__clientId"], id);
-    let AccountSettings::Keyless(endpoints, identity) = config(&deployment).account else { panic!("it has a key") };
+    let Connection { endpoints, credential } = config(&deployment).connection;
+    let Credential::Entra(identity) = credential else { panic!("it has a key") };
     assert_eq!(identity, Identity::Managed { client_id: Some(id.to_owned()) });
     assert_eq!(endpoints.tables.host_str(), Some("stabcdefghijklm.table.core.windows.net"));
     assert_eq!(endpoints.queues.host_str(), Some("stabcdefghijklm.queue.core.windows.net"));

@@ -19,8 +19,8 @@ mod mutations;
 use mutations::Mutation;
 
 /// What the simulation runs. The rest reaches the network, or speaks to the host.
-const MODULES: [&str; 9] =
-    ["functions", "outbox", "order", "quarantine", "idempotency", "json", "storage", "retry", "attempt"];
+const MODULES: [&str; 10] =
+    ["functions", "outbox", "order", "quarantine", "idempotency", "json", "storage", "retry", "attempt", "connection"];
 
 /// Lines that go, because what they name is not copied.
 const REACHES_THE_NETWORK: [&str; 2] = ["pub mod http_client;", "pub use http_client::PooledClient;"];

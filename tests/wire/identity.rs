@@ -250,16 +250,14 @@ async fn app_of_a_developer(tools: &Path, settings: &[(&str, &str)]) -> App {
 async fn on_the_machine_of_a_developer_the_azure_cli_is_asked() {
     let answer = format!(r#"{{"accessToken":"{TOKEN}","expires_on":4102444800,"tokenType":"Bearer"}}"#);
     let tools = tools(&[("az", &noting(&answer))]);
-    let settings = [("AzureWebJobsStorage__tenantId", "contoso.onmicrosoft.com")];
-    let app = app_of_a_developer(tools.path(), &settings).await;
+    let app = app_of_a_developer(tools.path(), &[]).await;
     for id in ["order-123", "order-124"] {
         assert_eq!(app.deliver(id).await.0, 200);
     }
     let bearer = format!("Bearer {TOKEN}");
     assert!(app.storage.received().iter().all(|request| header(request, "authorization") == Some(&bearer)));
     let asked = std::fs::read_to_string(tools.path().join("asked")).unwrap();
-    let scope = "--scope https://storage.azure.com/.default";
-    assert_eq!(asked, format!("account get-access-token -o json {scope} --tenant contoso.onmicrosoft.com\n"));
+    assert_eq!(asked, "account get-access-token -o json --scope https://storage.azure.com/.default\n");
     assert!(!app.end().await.contains("s3cret"));
 }
 
@@ -284,11 +282,10 @@ async fn a_developer_who_is_not_signed_in_is_told_so() {
 async fn the_developer_cli_serves_when_the_azure_cli_is_not_there() {
     let answer = format!(r#"{{"token":"{TOKEN}","expiresOn":"2100-01-01T00:00:00Z"}}"#);
     let tools = tools(&[("azd", &noting(&answer))]);
-    let app = app_of_a_developer(tools.path(), &[("AzureWebJobsStorage__tenantId", "contoso.onmicrosoft.com")]).await;
+    let app = app_of_a_developer(tools.path(), &[]).await;
     assert_eq!(app.deliver("order-123").await.0, 200);
     let bearer = format!("Bearer {TOKEN}");
     assert!(app.storage.received().iter().all(|request| header(request, "authorization") == Some(&bearer)));
     let asked = std::fs::read_to_string(tools.path().join("asked")).unwrap();
     assert!(asked.contains("--scope https://storage.azure.com/.default"), "{asked}");
-    assert!(asked.contains("--tenant-id contoso.onmicrosoft.com"), "{asked}");
 }

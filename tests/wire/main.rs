@@ -7,7 +7,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails may panic")]
 
 mod azure;
-mod credential;
 mod http_client;
 mod identity;
 mod ledger;
@@ -15,6 +14,7 @@ mod outbox;
 mod scripted;
 mod server;
 mod service;
+mod token_cache;
 mod transport;
 
 #[path = "../domain/order.rs"]

@@ -6,6 +6,7 @@ use azure_core::{
     Body, HttpClient, Request, Response, StatusCode,
     headers::{HeaderName, Headers},
 };
+use azure_core_1::{error::ErrorKind, http as http_1};
 use handler::storage::{Account, Error, Queue, Table};
 use std::{
     collections::VecDeque,
@@ -136,37 +137,57 @@ impl Script {
     }
 }
 
-#[async_trait]
-impl HttpClient for Script {
-    async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
-        let Body::Bytes(body) = request.body() else { panic!("only plain bodies are sent") };
-        self.received.lock().unwrap().push(Received {
-            method: request.method().as_ref().to_owned(),
-            url: request.url().to_string(),
-            headers: request.headers().iter().map(|(n, v)| (n.as_str().to_owned(), v.as_str().to_owned())).collect(),
-            body: String::from_utf8(body.to_vec()).unwrap(),
-        });
+impl Script {
+    /// Takes a request, and gives the answer that is next.
+    async fn answer(&self, request: Received) -> Result<Answer, Error> {
+        self.received.lock().unwrap().push(request);
         let step = self.steps.lock().unwrap().pop_front();
         match step.expect("one request more than the script has steps") {
-            Step::NotSent => Err(Error::NotSent("connection refused".to_owned()).into()),
-            Step::Lost => Err(Error::Unanswered("time limit reached".to_owned()).into()),
-            Step::LastInserted => azure::entity(&self.last_inserted()).into_response(),
-            Step::Answer(answer) => answer.into_response(),
+            Step::NotSent => Err(Error::NotSent("connection refused".to_owned())),
+            Step::Lost => Err(Error::Unanswered("time limit reached".to_owned())),
+            Step::LastInserted => Ok(azure::entity(&self.last_inserted())),
+            Step::Answer(answer) => Ok(answer),
             Step::Slow(time, answer) => {
                 tokio::time::sleep(time).await;
-                answer.into_response()
+                Ok(answer)
             }
         }
     }
 }
 
-impl Answer {
-    fn into_response(self) -> azure_core::Result<Response> {
+#[async_trait]
+impl HttpClient for Script {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
+        let Body::Bytes(body) = request.body() else { panic!("only plain bodies are sent") };
+        let answer = self.answer(Received {
+            method: request.method().as_ref().to_owned(),
+            url: request.url().to_string(),
+            headers: request.headers().iter().map(|(n, v)| (n.as_str().to_owned(), v.as_str().to_owned())).collect(),
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        });
+        let Answer { status, headers: pairs, body } = answer.await?;
         let mut headers = Headers::new();
-        for (name, value) in self.headers {
-            headers.insert(HeaderName::from(name), value);
-        }
-        let body = futures::stream::once(async { Ok(self.body.into()) });
-        Ok(Response::new(StatusCode::try_from(self.status).unwrap(), headers, Box::pin(body)))
+        pairs.into_iter().for_each(|(name, value)| headers.insert(HeaderName::from(name), value));
+        let body = futures::stream::once(async { Ok(body.into()) });
+        Ok(Response::new(StatusCode::try_from(status).unwrap(), headers, Box::pin(body)))
+    }
+}
+
+/// For `azure_identity`.
+#[async_trait]
+impl http_1::HttpClient for Script {
+    async fn execute_request(&self, request: &http_1::Request) -> azure_core_1::Result<http_1::AsyncRawResponse> {
+        let http_1::request::Body::Bytes(body) = request.body() else { panic!("only plain bodies are sent") };
+        let answer = self.answer(Received {
+            method: request.method().as_ref().to_owned(),
+            url: request.url().to_string(),
+            headers: request.headers().iter().map(|(n, v)| (n.as_str().to_owned(), v.as_str().to_owned())).collect(),
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        });
+        let other = |error| azure_core_1::Error::new(ErrorKind::Other, error);
+        let Answer { status, headers: pairs, body } = answer.await.map_err(other)?;
+        let mut headers = http_1::headers::Headers::new();
+        pairs.into_iter().for_each(|(name, value)| headers.insert(name, value));
+        Ok(http_1::AsyncRawResponse::from_bytes(status.into(), headers, body))
     }
 }

@@ -3,12 +3,16 @@
 
 use crate::scripted::{Answer, Script, Step};
 use async_trait::async_trait;
-use azure_core::{
-    HttpClient, Request, Response,
-    auth::{Secret, TokenCredential},
+use azure_core::auth::TokenCredential;
+use azure_core_1::{
+    credentials::Secret,
+    http::{AsyncRawResponse, HttpClient, Request},
 };
 use futures::future::join_all;
-use handler::storage::{Error, credential::Tokens, identity::Identity};
+use handler::{
+    connection::{Identity, TokenCache},
+    storage::Error,
+};
 use std::{cell::Cell, sync::Arc, time::Duration};
 use time::OffsetDateTime;
 
@@ -28,7 +32,7 @@ struct Slow(Arc<Script>);
 
 #[async_trait]
 impl HttpClient for Slow {
-    async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
+    async fn execute_request(&self, request: &Request) -> azure_core_1::Result<AsyncRawResponse> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         self.0.execute_request(request).await
     }
@@ -42,13 +46,13 @@ fn service_principal() -> Identity {
     }
 }
 
-fn tokens(steps: impl IntoIterator<Item = Step>) -> (Tokens, Arc<Script>) {
+fn tokens(steps: impl IntoIterator<Item = Step>) -> (TokenCache, Arc<Script>) {
     tokens_of(&service_principal(), steps)
 }
 
-fn tokens_of(identity: &Identity, steps: impl IntoIterator<Item = Step>) -> (Tokens, Arc<Script>) {
+fn tokens_of(identity: &Identity, steps: impl IntoIterator<Item = Step>) -> (TokenCache, Arc<Script>) {
     let script = Script::new(steps);
-    (Tokens::new(identity, Arc::new(Slow(script.clone())), clock).unwrap(), script)
+    (TokenCache::new(identity, Arc::new(Slow(script.clone())), clock).unwrap(), script)
 }
 
 fn token(name: &str, seconds: u32) -> Step {
@@ -60,13 +64,13 @@ fn failure(status: u16) -> Step {
     Answer::new(status, "").into()
 }
 
-async fn get(tokens: &Tokens) -> Result<String, Error> {
+async fn get(tokens: &TokenCache) -> Result<String, Error> {
     let token = tokens.get_token(&["https://storage.azure.com/.default"]).await;
     Ok(token.map_err(Error::from)?.token.secret().to_owned())
 }
 
 /// How many of ten callers at the same time get what.
-async fn ten(tokens: &Tokens) -> Vec<Result<String, Error>> {
+async fn ten(tokens: &TokenCache) -> Vec<Result<String, Error>> {
     join_all((0..10).map(|_| get(tokens))).await
 }
 
@@ -133,6 +137,16 @@ async fn a_token_is_renewed_before_it_expires_while_the_others_go_on_with_the_ol
     assert_eq!((names[0].as_str(), &names[1..]), ("new", &vec!["old".to_owned(); 9][..]));
     assert_eq!(ten(&tokens).await, ten_times("new"));
     assert_eq!(script.received().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_else_waits_while_a_token_is_renewed() {
+    let (tokens, _) = tokens([token("old", 290), token("new", 3600)]);
+    assert_eq!(get(&tokens).await, Ok("old".to_owned()));
+    tokio::time::advance(Duration::from_secs(30)).await;
+    let other = tokio::time::timeout(Duration::from_millis(500), get(&tokens));
+    let (renewed, other) = tokio::join!(get(&tokens), other);
+    assert_eq!((renewed, other), (Ok("new".to_owned()), Ok(Ok("old".to_owned()))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -248,7 +262,7 @@ async fn an_answer_that_is_no_token_is_transient_and_not_repeated_in_the_error()
 async fn debug_output_holds_neither_token_nor_password() {
     let (tokens, _) = tokens([token("s3cret", 3600)]);
     get(&tokens).await.unwrap();
-    assert_eq!(format!("{tokens:?}"), "Tokens { .. }");
-    let printed = format!("{:?}", service_principal());
-    assert!(printed.contains("contoso") && !printed.contains("p&ssword"), "{printed}");
+    let printed = format!("{tokens:?} {:?}", service_principal());
+    assert!(printed.contains("contoso"), "{printed}");
+    assert!(!printed.contains("s3cret") && !printed.contains("p&ssword"), "{printed}");
 }
