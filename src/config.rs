@@ -1,15 +1,6 @@
 //! The settings: read once, checked all at once, and nowhere else.
 //!
-//! | setting | default | meaning |
-//! |---|---|---|
-//! | `FUNCTIONS_CUSTOMHANDLER_PORT` | set by the host | port to listen on |
-//! | `FUNCTIONS_APP_ROOT_PATH` | set by the host, else the working directory | where `host.json` is |
-//! | `AzureWebJobsStorage`, or its members | needed | the storage account, the host's own: see [`connection`](crate::connection) |
-//! | `IDEMPOTENCY_TABLE` | `idempotency` | table of the records |
-//! | `IDEMPOTENCY_TTL_HOURS` | 720 (30 days) | how long an id is remembered |
-//! | `EVENTS_QUEUE` | `order-events` | queue of the events |
-//! | `RUST_LOG` | `warn,handler=info` | log levels, as `level` or `target=level,…` |
-//! | `AzureFunctionsJobHost__functionTimeout` | | overrides `functionTimeout` of `host.json`, as for the host |
+//! `docs/settings.md` lists them.
 
 use crate::connection::{Connection, section::value};
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
@@ -378,7 +369,7 @@ mod tests {
 
     #[test]
     fn every_setting_that_is_read_is_listed_in_the_documentation() {
-        let rows = include_str!("../README.md").lines().filter_map(|line| line.strip_prefix("| "));
+        let rows = include_str!("../docs/settings.md").lines().filter_map(|line| line.strip_prefix("| "));
         let listed: String = rows.filter_map(|row| row.split(" |").next()).collect();
         let sources = [
             include_str!("config.rs"),
