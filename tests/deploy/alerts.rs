@@ -1,45 +1,82 @@
-//! What is asked of the log, held against the lines that are written.
+//! The alerts: their queries, held against the lines that the host and the handler write.
 
-use crate::infrastructure::{deployment, of_kind, only};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
-/// The alerts read the log, so they are worth as much as the lines that they look for.
-#[test]
-fn the_alerts_look_for_lines_that_are_written() {
-    let deployment = deployment();
-    let queries: Vec<_> = of_kind(&deployment, "Microsoft.Insights/scheduledQueryRules")
+use regex::Regex;
+use serde_json::json;
+use tokio::{process::Command, time::sleep};
+
+use crate::{
+    infrastructure::{deployment, of_type, only, queues_of_the_function},
+    root,
+};
+
+/// The query of the alert on each queue: poison, quarantine.
+fn queries() -> [String; 2] {
+    let rules = of_type(&deployment(), "Microsoft.Insights/scheduledQueryRules")
         .into_iter()
         .map(|rule| rule.body["properties"]["criteria"]["allOf"][0]["query"].as_str().unwrap().to_owned())
-        .collect();
-    let [poison, quarantine] = queries.as_slice() else { panic!("{queries:?}") };
-    assert_eq!(poison, "traces | where message contains \"Moving message to queue 'orders-poison'\"");
-    // The host's words, as the local host repeats them.
-    let host = include_str!("../../dev/local-host/src/queue_listener/message.rs");
-    assert!(host.contains("Moving message to queue '{queue}'") && host.contains(r#"format!("{}-poison", self.queue)"#));
-    let (app, logging) = (include_str!("../../src/app.rs"), include_str!("../../src/logging.rs"));
-    assert!(quarantine.contains("message startswith \"WARN\"") && logging.contains(r#"format!("{level} {line}")"#));
-    assert!(quarantine.contains("\" reason=\"") && app.contains(r#"warn!("{} reason={}""#));
-    assert!(quarantine.contains("\"function=queue_with_idempotency\"") && logging.contains(" function={function} "));
-    let cap = &only(&deployment, "Microsoft.OperationalInsights/workspaces").body["properties"]["workspaceCapping"];
-    assert!(cap["dailyQuotaGb"].as_u64().is_some_and(|cap| cap > 0));
+        .collect::<Vec<_>>();
+    rules.try_into().unwrap()
 }
 
+/// Says whether a query finds the trace `line`, for queries of conditions on the message.
+fn finds(query: &str, line: &str) -> bool {
+    let mut conditions = query.strip_prefix("traces | where ").unwrap().split(" and ");
+    let condition = Regex::new(r#"^message (startswith|contains) "(.+)"$"#).unwrap();
+    conditions.all(|text| {
+        let (_, [operator, words]) = condition.captures(text).unwrap_or_else(|| panic!("{text}")).extract();
+        if operator == "startswith" { line.starts_with(words) } else { line.contains(words) }
+    })
+}
+
+/// <https://github.com/Azure/azure-sdk-for-net/blob/main/sdk/storage/Microsoft.Azure.WebJobs.Extensions.Storage.Queues/src/QueueProcessor.cs>
 #[test]
-fn the_queries_of_the_documentation_look_for_lines_that_are_written() {
-    let text = include_str!("../../docs/deploy.md");
-    let queries: Vec<_> = text.split("```kusto\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    let [processed, duplicates, failures] = queries.as_slice() else { panic!("{queries:?}") };
-    let function = include_str!("../../src/functions/queue_with_idempotency.rs");
-    let app = include_str!("../../src/app.rs");
-    let logging = include_str!("../../src/logging.rs");
-    for (query, source, line) in [
-        (processed, function, r#"info!("Processing idempotent message id={}"#),
-        (duplicates, function, r#"info!("Duplicate message detected; skipping id={}"#),
-        (failures, app, r#"error!("Invocation failed: {cause}"#),
-    ] {
-        assert!(source.contains(line), "{line}");
-        let begin = line.split_once('"').unwrap().1.split('{').next().unwrap();
-        assert!(query.contains(begin), "{query}: not {begin}");
+fn a_poisoned_message_raises_the_alert() {
+    let [trigger, _] = queues_of_the_function();
+    let line = |queue: &str| format!("Message has reached MaxDequeueCount of 5. Moving message to queue '{queue}'.");
+    let [poison, quarantine] = queries();
+    assert!(finds(&poison, &line(&format!("{trigger}-poison"))));
+    assert!(!finds(&poison, &line("another-poison")) && !finds(&quarantine, &line("orders-poison")));
+}
+
+#[tokio::test]
+async fn a_quarantined_message_raises_the_alert() {
+    let lines = stderr_of_the_handler(r#"{"amount":10}"#).await;
+    let [poison, quarantine] = queries();
+    let found: Vec<_> = lines.lines().filter(|line| finds(&quarantine, line)).collect();
+    assert_eq!(found.len(), 1, "{lines}");
+    assert!(!finds(&poison, &lines));
+}
+
+/// Runs the handler, has it read one message, and returns what it wrote to stderr.
+async fn stderr_of_the_handler(message: &str) -> String {
+    let port = test_storage::free_port().unwrap().to_string();
+    let settings =
+        [("FUNCTIONS_CUSTOMHANDLER_PORT", port.as_str()), ("AzureWebJobsStorage", "UseDevelopmentStorage=true")];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_handler"));
+    command.env_clear().envs(settings).current_dir(root()).kill_on_drop(true);
+    let mut handler = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let message = serde_json::to_string(message).unwrap();
+    let body = json!({ "Data": { "msg": message }, "Metadata": {} }).to_string();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("http://127.0.0.1:{port}/queue_with_idempotency");
+    let start = Instant::now();
+    while client.post(&url).body(body.clone()).send().await.is_err() {
+        assert!(start.elapsed() < Duration::from_secs(60), "the handler does not answer");
+        sleep(Duration::from_millis(10)).await;
     }
-    assert!(failures.contains(r#"startswith "ERROR Invocation failed: ""#) && failures.contains("invocation=([^ ]+)"));
-    assert!(logging.contains(r#"format!("{level} {line}")"#) && logging.contains(" invocation={}"));
+    handler.start_kill().unwrap();
+    String::from_utf8(handler.wait_with_output().await.unwrap().stderr).unwrap()
+}
+
+/// An alert on a log without a cap is a bill without one.
+#[test]
+fn the_logs_of_a_day_are_capped() {
+    let deployment = deployment();
+    let workspace = &only(&deployment, "Microsoft.OperationalInsights/workspaces").body;
+    assert_eq!(workspace["properties"]["workspaceCapping"]["dailyQuotaGb"], 1);
 }

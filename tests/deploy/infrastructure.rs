@@ -6,7 +6,7 @@ use std::{
 };
 
 use handler::{
-    config::Config,
+    config::{BadSettings, Config},
     connection::{Connection, Credential, Identity},
 };
 use serde_json::{Value, json};
@@ -31,16 +31,26 @@ pub(crate) fn deploy(parameters: &Value) -> Deployment {
     Deployment::of(&root().join("infra"), parameters).unwrap()
 }
 
-pub(crate) fn of_kind<'a>(deployment: &'a Deployment, kind: &str) -> Vec<&'a Resource> {
-    let found: Vec<_> = deployment.resources.iter().filter(|resource| resource.short_kind() == kind).collect();
-    assert!(!found.is_empty(), "{kind}");
+/// The resources of a type, of which there has to be one.
+pub(crate) fn of_type<'a>(deployment: &'a Deployment, resource_type: &str) -> Vec<&'a Resource> {
+    let resources = deployment.resources.iter();
+    let found: Vec<_> = resources.filter(|resource| resource.resource_type() == resource_type).collect();
+    assert!(!found.is_empty(), "{resource_type}");
     found
 }
 
-pub(crate) fn only<'a>(deployment: &'a Deployment, kind: &str) -> &'a Resource {
-    let found = of_kind(deployment, kind);
-    assert_eq!(found.len(), 1, "{kind}");
+pub(crate) fn only<'a>(deployment: &'a Deployment, resource_type: &str) -> &'a Resource {
+    let found = of_type(deployment, resource_type);
+    assert_eq!(found.len(), 1, "{resource_type}");
     found[0]
+}
+
+/// The queues in the bindings of the function: trigger, quarantine.
+pub(crate) fn queues_of_the_function() -> [String; 2] {
+    let function = json_file("queue_with_idempotency/function.json");
+    let bindings = function["bindings"].as_array().unwrap().iter();
+    let queues: Vec<_> = bindings.map(|binding| binding["queueName"].as_str().unwrap().to_owned()).collect();
+    queues.try_into().unwrap()
 }
 
 pub(crate) fn names(resources: &[&Resource]) -> BTreeSet<String> {
@@ -67,8 +77,8 @@ fn everything_said_about_a_resource_is_known_to_azure() {
     for deployment in [deployment(), deploy(&json!({ "environmentName": "orders", "location": "westeurope" }))] {
         let faults: Vec<_> = deployment.resources.iter().flat_map(|resource| types.faults(resource)).collect();
         assert!(faults.is_empty(), "{faults:#?}");
-        for reference in &deployment.references {
-            assert!(types.describes(&reference.kind), "{}: {} is not described", reference.place, reference.kind);
+        for resource in &deployment.existing {
+            assert!(types.describes(&resource.versioned_type), "{}: {}", resource.place, resource.versioned_type);
         }
     }
 }
@@ -81,8 +91,8 @@ fn each_module_is_deployed_into_the_group_and_after_what_it_needs() {
     let modules: BTreeMap<_, Vec<_>> = deployment
         .modules
         .iter()
-        .inspect(|module| assert_eq!(module.scope["id"], **group, "{}", module.name))
-        .map(|module| (module.name.as_str(), module.waits_for.iter().map(String::as_str).collect()))
+        .inspect(|module| assert_eq!(module.scope["id"], **group, "{}", module.symbolic_name))
+        .map(|module| (module.symbolic_name.as_str(), module.depends_on.iter().map(String::as_str).collect()))
         .collect();
     let expected = [
         ("access", vec!["identity", "monitoring", "storage"]),
@@ -95,22 +105,12 @@ fn each_module_is_deployed_into_the_group_and_after_what_it_needs() {
     assert_eq!(modules, BTreeMap::from(expected));
 }
 
-#[test]
-fn each_setting_of_the_handler_is_set_or_comes_from_the_host() {
-    let settings = app_settings(&deployment());
-    let documented = include_str!("../../src/config.rs").lines().filter_map(|line| line.strip_prefix("//! | `"));
-    let documented: Vec<_> = documented.filter_map(|line| line.split('`').next()).collect();
-    assert!(documented.len() > 5, "the table in src/config.rs has another form: {documented:?}");
-    for name in documented {
-        let is_from_the_host = name.starts_with("FUNCTIONS_") || name.starts_with("AzureFunctionsJobHost__");
-        let is_connection = name.starts_with("AzureWebJobsStorage");
-        assert!(is_from_the_host || is_connection || settings.contains_key(name), "{name}");
-    }
+/// The settings of the Function App as the handler reads them.
+fn config(deployment: &Deployment) -> Config {
+    config_with(app_settings(deployment)).unwrap()
 }
 
-/// What the handler makes of its environment in the Function App.
-fn config(deployment: &Deployment) -> Config {
-    let mut settings = app_settings(deployment);
+fn config_with(mut settings: BTreeMap<String, String>) -> Result<Config, BadSettings> {
     let by_the_platform = [
         ("FUNCTIONS_CUSTOMHANDLER_PORT", "7072"),
         ("FUNCTIONS_APP_ROOT_PATH", root().to_str().unwrap()),
@@ -118,22 +118,37 @@ fn config(deployment: &Deployment) -> Config {
         ("IDENTITY_HEADER", "853b9a84-5bfa-4b22-a3f3-0b9a43d9ad8a"),
     ];
     settings.extend(by_the_platform.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    Config::from_settings(&settings).unwrap()
+    Config::from_settings(&settings)
+}
+
+/// A misspelled one would be there without effect.
+#[test]
+fn each_setting_of_the_app_is_read_by_the_host_or_the_handler() {
+    let settings = app_settings(&deployment());
+    let effect = |settings: &BTreeMap<_, _>| format!("{:?}", config_with(settings.clone()));
+    let is_read = |name: &str| {
+        let changed = settings.clone().into_iter().chain([(name.to_owned(), "0".to_owned())]);
+        effect(&changed.collect()) != effect(&settings)
+    };
+    let others: Vec<_> = settings.keys().map(String::as_str).filter(|name| !is_read(name)).collect();
+    let by_the_host = [
+        "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
+        "APPLICATIONINSIGHTS_CONNECTION_STRING",
+        "AzureWebJobsStorage__blobServiceUri",
+    ];
+    assert_eq!(others, by_the_host);
 }
 
 #[test]
 fn the_handler_understands_its_settings_and_finds_what_they_name() {
     let deployment = deployment();
     let config = config(&deployment);
-    let tables = of_kind(&deployment, "Microsoft.Storage/storageAccounts/tableServices/tables");
+    let tables = of_type(&deployment, "Microsoft.Storage/storageAccounts/tableServices/tables");
     assert_eq!(names(&tables), BTreeSet::from([config.table]));
-    let queues = names(&of_kind(&deployment, "Microsoft.Storage/storageAccounts/queueServices/queues"));
-    let function = json_file("queue_with_idempotency/function.json");
-    let bound = function["bindings"].as_array().unwrap().iter().map(|binding| binding["queueName"].as_str().unwrap());
-    let bound: Vec<_> = bound.map(str::to_owned).collect();
-    let [trigger, quarantine] = bound.as_slice() else { panic!("{bound:?}") };
+    let queues = names(&of_type(&deployment, "Microsoft.Storage/storageAccounts/queueServices/queues"));
+    let [trigger, quarantine] = queues_of_the_function();
     let poison = format!("{trigger}-poison");
-    assert_eq!(queues, BTreeSet::from([trigger.clone(), poison, quarantine.clone(), config.events_queue]));
+    assert_eq!(queues, BTreeSet::from([trigger, poison, quarantine, config.events_queue]));
 }
 
 #[test]
@@ -153,8 +168,7 @@ fn host_and_handler_reach_the_account_by_the_identity_of_the_app() {
     assert_eq!(identity, Identity::Managed { client_id: Some(id.to_owned()) });
     assert_eq!(endpoints.tables.host_str(), Some("stabcdefghijklm.table.core.windows.net"));
     assert_eq!(endpoints.queues.host_str(), Some("stabcdefghijklm.queue.core.windows.net"));
-    let connections = ["queue_with_idempotency/function.json"].map(json_file);
-    for binding in connections.iter().flat_map(|function| function["bindings"].as_array().unwrap()) {
+    for binding in json_file("queue_with_idempotency/function.json")["bindings"].as_array().unwrap() {
         assert_eq!(binding["connection"], "AzureWebJobsStorage");
     }
     let account = &only(&deployment, "Microsoft.Storage/storageAccounts").body["properties"];

@@ -7,18 +7,17 @@
 #![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind its tests")]
 #![allow(clippy::unwrap_used, reason = "clippy's leave for tests does not reach the functions beside them")]
 
-mod alerts;
 mod bicep;
-mod costs;
-mod evaluator;
-mod funcignore;
+mod resource_types;
+mod mistakes;
 mod infrastructure;
-mod pipelines;
 mod rights;
+mod alerts;
 mod scripts;
+mod pipelines;
+mod funcignore;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod package;
-mod resource_types;
 
 use std::path::Path;
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     bicep::{Deployment, Resource},
-    infrastructure::{deploy, deployment, names, of_kind},
+    infrastructure::{deploy, deployment, names, of_type},
 };
 
 const BLOB_OWNER: &str = "b7e6dc6d-f1e8-4753-8033-0f276bb0955b";
@@ -25,7 +25,7 @@ const ACCOUNT: &str = "Microsoft.Storage/storageAccounts:stabcdefghijklm";
 
 /// Principal, role and scope of every assignment.
 fn rights(deployment: &Deployment) -> BTreeSet<(String, String, String)> {
-    let assignments = of_kind(deployment, "Microsoft.Authorization/roleAssignments");
+    let assignments = of_type(deployment, "Microsoft.Authorization/roleAssignments");
     let right = |resource: &&Resource| {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let properties = &resource.body["properties"];
@@ -74,43 +74,11 @@ fn what_is_not_asked_for_is_not_deployed() {
     let parameters = json!({ "environmentName": "orders", "location": "westeurope", "userPrincipalId": "" });
     let deployment = deploy(&parameters);
     assert!(rights(&deployment).iter().all(|(principal, ..)| principal == APP));
-    let kinds: BTreeSet<_> = deployment.resources.iter().map(Resource::short_kind).collect();
-    assert!(!kinds.contains("Microsoft.Insights/actionGroups"));
-    assert_eq!(of_kind(&deployment, "Microsoft.ManagedIdentity/userAssignedIdentities").len(), 1);
+    let types: BTreeSet<_> = deployment.resources.iter().map(Resource::resource_type).collect();
+    assert!(!types.contains("Microsoft.Insights/actionGroups"));
+    assert_eq!(of_type(&deployment, "Microsoft.ManagedIdentity/userAssignedIdentities").len(), 1);
     assert_eq!(deployment.outputs["AZURE_CLIENT_ID"], "");
-    for rule in of_kind(&deployment, "Microsoft.Insights/scheduledQueryRules") {
+    for rule in of_type(&deployment, "Microsoft.Insights/scheduledQueryRules") {
         assert_eq!(rule.body["properties"]["actions"]["actionGroups"], json!([]));
-    }
-}
-
-/// The table is what people read before they agree to the roles.
-#[test]
-fn the_documentation_names_every_role() {
-    let text = include_str!("../../docs/deploy.md");
-    let chapter = text.split_once("\n## Who may do what\n").unwrap().1.split("\n## ").next().unwrap();
-    let documented = |who: &str| -> BTreeSet<String> {
-        let rows = chapter.lines().filter_map(|row| row.strip_prefix(&format!("| {who} | ")));
-        let roles = rows.flat_map(|row| row.split(" | ").next().unwrap().split(", "));
-        roles.map(str::to_owned).collect()
-    };
-    let given = rights(&deployment());
-    for (who, principal) in [("app", APP), ("you", USER), ("workflow", PIPELINE)] {
-        let roles =
-            given.iter().filter(|(other, ..)| other == principal).map(|(_, role, _)| role_name(role).to_owned());
-        assert_eq!(documented(who), roles.collect(), "{who}");
-    }
-}
-
-fn role_name(id: &str) -> &'static str {
-    match id {
-        BLOB_OWNER => "Storage Blob Data Owner",
-        QUEUE_CONTRIBUTOR => "Storage Queue Data Contributor",
-        QUEUE_SENDER => "Storage Queue Data Message Sender",
-        TABLE_CONTRIBUTOR => "Storage Table Data Contributor",
-        TABLE_READER => "Storage Table Data Reader",
-        METRICS_PUBLISHER => "Monitoring Metrics Publisher",
-        READER => "Reader",
-        WEBSITE_CONTRIBUTOR => "Website Contributor",
-        _ => panic!("{id} has no name"),
     }
 }

@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 
-pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
+use super::Result;
+
+pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value> {
     match (name, arguments) {
         ("deployer", []) => Ok(json!({ "objectId": "the-deployer" })),
         ("subscription", []) => Ok(json!({ "id": "/subscriptions/s", "subscriptionId": "s" })),
@@ -11,17 +13,16 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
         ("toLower", [Value::String(text)]) => Ok(text.to_lowercase().into()),
         // Thirteen characters, always.
         ("uniqueString", [_, ..]) => Ok("abcdefghijklm".into()),
-        ("guid", [_, ..]) => Ok(format!("guid({})", texts(arguments)?.join(",")).into()),
-        ("subscriptionResourceId", [Value::String(kind), Value::String(name)]) => Ok(format!("{kind}:{name}").into()),
+        ("guid", [_, ..]) if arguments.iter().all(Value::is_string) => {
+            Ok(format!("guid({})", Value::from(arguments)).into())
+        }
+        ("subscriptionResourceId", [Value::String(resource_type), Value::String(name)]) => {
+            Ok(format!("{resource_type}:{name}").into())
+        }
         ("empty", [Value::String(text)]) => Ok(text.is_empty().into()),
-        ("empty", [Value::Array(list)]) => Ok(list.is_empty().into()),
         ("union", [Value::Object(one), Value::Object(other)]) => {
-            Ok(Value::Object(one.clone().into_iter().chain(other.clone()).collect()))
+            Ok(one.clone().into_iter().chain(other.clone()).collect())
         }
         _ => Err(format!("{name}() is not known with these arguments")),
     }
-}
-
-fn texts(values: &[Value]) -> Result<Vec<&str>, String> {
-    values.iter().map(|value| value.as_str().ok_or_else(|| format!("{value} is no string"))).collect()
 }

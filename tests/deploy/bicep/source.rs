@@ -1,6 +1,6 @@
 //! The files, parsed.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fmt::Display, fs, path::Path};
 
 use tree_sitter::{Node, Parser, Tree};
 
@@ -18,21 +18,18 @@ pub(crate) struct Source {
 
 impl Sources {
     pub(crate) fn read(folder: &Path) -> Result<Self> {
-        let mut sources = BTreeMap::new();
-        for entry in fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))? {
-            let path = entry.map_err(|error| error.to_string())?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.ends_with(".bicep") {
-                let text = fs::read_to_string(&path).map_err(|error| format!("{name}: {error}"))?;
-                sources.insert(name.clone(), Source::parse(name, text)?);
-            }
-        }
-        Ok(Self(sources))
+        let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let files = paths.filter_map(|path| {
+            let name = path.file_name()?.to_str().filter(|name| name.ends_with(".bicep"))?;
+            Some((name.to_owned(), fs::read_to_string(&path).unwrap()))
+        });
+        Self::parse(files)
     }
 
-    pub(crate) fn of(files: &[(&str, &str)]) -> Result<Self> {
-        let parse = |(name, text): &(&str, &str)| Ok(((*name).to_owned(), Source::parse(*name, *text)?));
-        files.iter().map(parse).collect::<Result<_>>().map(Self)
+    /// Parses files, given as names and texts.
+    pub(crate) fn parse(files: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
+        let sources = files.into_iter().map(|(name, text)| Ok((name.clone(), Source::parse(name, text)?)));
+        sources.collect::<Result<_>>().map(Self)
     }
 
     pub(crate) fn get(&self, name: &str) -> Result<&Source> {
@@ -41,66 +38,68 @@ impl Sources {
 }
 
 impl Source {
-    fn parse(name: impl Into<String>, text: impl Into<String>) -> Result<Self> {
-        let (name, text) = (name.into(), text.into());
+    fn parse(name: String, text: String) -> Result<Self> {
         let mut parser = Parser::new();
-        parser.set_language(&tree_sitter_bicep::LANGUAGE.into()).map_err(|error| error.to_string())?;
-        let tree = parser.parse(&text, None).ok_or("the parser gave up")?;
+        parser.set_language(&tree_sitter_bicep::LANGUAGE.into()).unwrap();
+        let tree = parser.parse(&text, None).unwrap();
         let source = Self { name, text, tree };
-        match source.fault(source.tree.root_node()) {
+        match syntax_error(source.tree.root_node()) {
             None => Ok(source),
             Some(node) => Err(source.error(node, "this is not Bicep")),
         }
-    }
-
-    /// The innermost node that the grammar does not allow.
-    fn fault<'tree>(&self, node: Node<'tree>) -> Option<Node<'tree>> {
-        if !node.has_error() && !node.is_missing() {
-            return None;
-        }
-        children(node).into_iter().find_map(|child| self.fault(child)).or(Some(node))
     }
 
     pub(crate) fn text(&self, node: Node<'_>) -> &str {
         &self.text[node.byte_range()]
     }
 
-    /// The declarations of a kind.
+    /// The declarations of a kind, such as `resource_declaration`.
     pub(crate) fn declarations(&self, kind: &str) -> Vec<Node<'_>> {
         children(self.tree.root_node()).into_iter().filter(|node| node.kind() == kind).collect()
     }
 
-    /// The name of a declaration.
-    pub(crate) fn declared_name(&self, declaration: Node<'_>) -> &str {
-        children(declaration)
-            .into_iter()
-            .find(|child| child.kind() == "identifier")
-            .map_or("", |child| self.text(child))
+    pub(crate) fn find(&self, kind: &str, symbolic_name: &str) -> Option<Node<'_>> {
+        self.declarations(kind).into_iter().find(|node| self.symbolic_name(*node) == symbolic_name)
     }
 
-    pub(crate) fn find(&self, kind: &str, name: &str) -> Option<Node<'_>> {
-        self.declarations(kind).into_iter().find(|node| self.declared_name(*node) == name)
+    /// The name of a declaration in its file.
+    pub(crate) fn symbolic_name(&self, declaration: Node<'_>) -> &str {
+        let name = named_children(declaration).into_iter().find(|child| child.kind() == "identifier");
+        self.text(name.unwrap())
     }
 
-    pub(crate) fn error(&self, node: Node<'_>, text: impl std::fmt::Display) -> String {
-        let start = self.text(node).lines().next().unwrap_or_default();
-        format!("{}:{}: {text}: {start}", self.name, node.start_position().row + 1)
+    /// The string behind the name of a declaration: the type of a resource, the file of a module.
+    pub(crate) fn quoted(&self, declaration: Node<'_>) -> &str {
+        let string = named_children(declaration).into_iter().find(|child| child.kind() == "string");
+        self.text(string.unwrap()).trim_matches('\'')
     }
+
+    pub(crate) fn error(&self, node: Node<'_>, problem: impl Display) -> String {
+        format!("{}: {problem}: {}", self.place(node), self.text(node).lines().next().unwrap_or_default())
+    }
+
+    pub(crate) fn place(&self, node: Node<'_>) -> String {
+        format!("{}:{}", self.name, node.start_position().row + 1)
+    }
+}
+
+/// The innermost node that the grammar does not allow.
+fn syntax_error(node: Node<'_>) -> Option<Node<'_>> {
+    let is_wrong = node.has_error() || node.is_missing();
+    is_wrong.then(|| children(node).into_iter().find_map(syntax_error).unwrap_or(node))
 }
 
 pub(crate) fn children(node: Node<'_>) -> Vec<Node<'_>> {
-    let mut cursor = node.walk();
-    node.children(&mut cursor).collect()
+    node.children(&mut node.walk()).collect()
 }
 
 /// Without punctuation and comments.
-pub(crate) fn named(node: Node<'_>) -> Vec<Node<'_>> {
-    children(node).into_iter().filter(|child| child.is_named() && child.kind() != "comment").collect()
+pub(crate) fn named_children(node: Node<'_>) -> Vec<Node<'_>> {
+    node.named_children(&mut node.walk()).filter(|child| child.kind() != "comment").collect()
 }
 
-/// What a declaration or a property is set to.
+/// The right side of a declaration or a property; a parameter may have none.
 pub(crate) fn assigned(node: Node<'_>) -> Option<Node<'_>> {
-    let is_set = children(node).iter().any(|child| matches!(child.kind(), "=" | ":"));
-    let last = children(node).into_iter().rfind(|child| child.kind() != "comment");
-    last.filter(|_| is_set)
+    let is_assigned = children(node).iter().any(|child| matches!(child.kind(), "=" | ":"));
+    named_children(node).pop().filter(|_| is_assigned)
 }

@@ -1,11 +1,11 @@
-//! What may be said about a resource: `resource_types.json`, which `generate.py` makes of Microsoft's own libraries.
+//! The properties of each type of resource: `resource_types.json`, which `generate.py` makes of Microsoft's libraries.
 
 use serde_json::{Map, Value};
 
 use crate::bicep::Resource;
 
 const TYPES: &str = include_str!("resource_types.json");
-/// What Bicep itself gives a meaning.
+/// The properties that Bicep itself gives a meaning.
 const LANGUAGE: [&str; 3] = ["dependsOn", "name", "scope"];
 
 /// The types of resources, and the models that they consist of.
@@ -21,14 +21,14 @@ impl ResourceTypes {
     }
 
     /// Says whether a type is described in the version that is named with it.
-    pub(crate) fn describes(&self, kind: &str) -> bool {
-        self.resources[kind].is_string()
+    pub(crate) fn describes(&self, versioned_type: &str) -> bool {
+        self.resources[versioned_type].is_string()
     }
 
-    /// Everything in a resource that Azure would not know.
+    /// Lists everything in a resource that Azure would not know.
     pub(crate) fn faults(&self, resource: &Resource) -> Vec<String> {
-        let Some(model) = self.resources[&resource.kind].as_str() else {
-            return vec![format!("{}: {} is not described", resource.place, resource.kind)];
+        let Some(model) = self.resources[&resource.versioned_type].as_str() else {
+            return vec![format!("{}: {} is not described", resource.place, resource.versioned_type)];
         };
         let mut body = resource.body.clone();
         body.retain(|name, _| !LANGUAGE.contains(&name.as_str()));

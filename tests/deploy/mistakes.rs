@@ -1,4 +1,4 @@
-//! The tests see mistakes in the files: what `bicep` and `resource_types` refuse.
+//! Mistakes in the Bicep files: `bicep` and `resource_types` notice them.
 
 use serde_json::json;
 
@@ -7,12 +7,18 @@ use crate::{
     resource_types::ResourceTypes,
 };
 
+fn sources(files: &[(&str, &str)]) -> Result<Sources, String> {
+    Sources::parse(files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())))
+}
+
 #[test]
 fn a_mistake_is_an_error_and_its_place_is_named() {
     let check = |text: &str, expected: &str| {
         let good = "param name string\noutput name string = name\n";
-        let sources = Sources::of(&[("main.bicep", text), ("good.bicep", good)]);
-        let error = sources.and_then(|sources| Deployment::of_sources(&sources, &json!({}))).err().unwrap();
+        let error = sources(&[("main.bicep", text), ("good.bicep", good)])
+            .and_then(|sources| Deployment::of_sources(&sources, &json!({})))
+            .err()
+            .unwrap();
         assert!(error.contains(expected) && error.contains("main.bicep:"), "{text}: {error}");
     };
     check("param x string = {\n", "this is not Bicep");
@@ -30,15 +36,16 @@ fn a_mistake_is_an_error_and_its_place_is_named() {
 }
 
 #[test]
-fn a_module_waits_for_what_it_names() {
+fn a_module_depends_on_the_modules_that_it_names() {
     let good = "param name string\nparam other object = {}\noutput name string = name\n";
     let text = "module a 'good.bicep' = {\n  params: { name: 'a' }\n}\n\
                 module name 'good.bicep' = {\n  params: { name: 'b' }\n  dependsOn: [a]\n}\n\
                 module c 'good.bicep' = {\n  params: { name: '${a.outputs.name}x', other: { a: 'd' } }\n}\n";
-    let sources = Sources::of(&[("main.bicep", text), ("good.bicep", good)]).unwrap();
+    let sources = sources(&[("main.bicep", text), ("good.bicep", good)]).unwrap();
     let modules = Deployment::of_sources(&sources, &json!({})).unwrap().modules;
-    let waits: Vec<_> = modules.iter().map(|module| (module.name.as_str(), module.waits_for.len())).collect();
-    assert_eq!(waits, [("a", 0), ("name", 1), ("c", 1)]);
+    let depend: Vec<_> =
+        modules.iter().map(|module| (module.symbolic_name.as_str(), module.depends_on.len())).collect();
+    assert_eq!(depend, [("a", 0), ("name", 1), ("c", 1)]);
     assert!(modules.iter().all(|module| module.scope.is_null()));
 }
 
@@ -46,7 +53,7 @@ fn a_module_waits_for_what_it_names() {
 fn a_property_that_azure_does_not_know_is_a_fault() {
     let check = |body: &str, expected: &str| {
         let text = format!("resource r 'Microsoft.Storage/storageAccounts@2025-06-01' = {{\n  name: 'x'\n{body}}}\n");
-        let sources = Sources::of(&[("main.bicep", &text)]).unwrap();
+        let sources = sources(&[("main.bicep", &text)]).unwrap();
         let deployment = Deployment::of_sources(&sources, &json!({})).unwrap();
         let faults = ResourceTypes::load().faults(&deployment.resources[0]).join("; ");
         assert!(faults.contains(expected), "{body}: {faults}");
