@@ -41,7 +41,8 @@ fn package() -> BTreeSet<String> {
     let folders = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let functions = folders.map(|folder| format!("{folder}/function.json"));
     let functions = functions.filter(|file| root().join(file).is_file());
-    functions.chain(["handler", "host.json"].map(str::to_owned)).collect()
+    let others = ["LICENSE", "THIRD-PARTY-NOTICES.txt", "handler", "host.json"];
+    functions.chain(others.map(str::to_owned)).collect()
 }
 
 fn funcignore() -> String {

@@ -44,10 +44,19 @@ fn patch(bytes: &mut [u8], old: &[u8], new: &[u8]) {
     }
 }
 
+/// Everything in the package but the handler.
+const FILES: [&str; 5] = [
+    "LICENSE",
+    "THIRD-PARTY-NOTICES.txt",
+    "host.json",
+    "queue_with_idempotency/function.json",
+    "scheduled_with_retry/function.json",
+];
+
 /// A copy of the app, with a change to `host.json`.
 fn app(change: impl Fn(String) -> String) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["queue_with_idempotency/function.json", "scheduled_with_retry/function.json", "host.json"] {
+    for name in FILES {
         let target = folder.path().join(name);
         fs::create_dir_all(target.parent().unwrap()).unwrap();
         fs::write(target, change(fs::read_to_string(root().join(name)).unwrap())).unwrap();
@@ -75,13 +84,9 @@ fn a_package_has_the_app_and_nothing_else() {
         assert_eq!(file.compression(), CompressionMethod::Deflated);
         entries.push((file.name().unwrap().into_owned(), file.unix_mode().unwrap()));
     }
-    let entry = |name: &str, mode: u32| (name.to_owned(), 0o100_000 | mode);
-    let expected = [
-        entry("handler", 0o755),
-        entry("host.json", 0o644),
-        entry("queue_with_idempotency/function.json", 0o644),
-        entry("scheduled_with_retry/function.json", 0o644),
-    ];
+    let mut expected = FILES.map(|name| (name.to_owned(), 0o100_644)).to_vec();
+    expected.push(("handler".to_owned(), 0o100_755));
+    expected.sort();
     assert_eq!(entries, expected);
     let host: serde_json::Value = serde_json::from_slice(&fs::read(root().join("host.json")).unwrap()).unwrap();
     assert_eq!(host["customHandler"]["description"]["defaultExecutablePath"], "handler");

@@ -1,4 +1,4 @@
-//! The deployment package: the zip that a Function App runs, with nothing in it but the app.
+//! The deployment package: the zip that a Function App runs, with nothing in it but the app and its licences.
 //!
 //! Its unpackers rely on details that a general archiver does not promise: the name of the handler's entry has
 //! to be `defaultExecutablePath` to the letter, its execute bit counts only from an archiver that says it is Unix, and
@@ -91,7 +91,7 @@ impl Package {
         Linkage::of(&content).map_err(|source| PackageError::Executable { path: executable.to_owned(), source })?;
         let mut entries = vec![Entry { name: entry_name(root)?, mode: EXECUTABLE_MODE, content }];
         let functions = app.functions.iter().map(|function| format!("{}/function.json", function.name));
-        for name in functions.chain([HOST_JSON.to_owned()]) {
+        for name in functions.chain([HOST_JSON, LICENSE, NOTICES].map(str::to_owned)) {
             entries.push(Entry { content: read(&root.join(&name))?, name, mode: FILE_MODE });
         }
         entries.sort_by(|one, other| one.name.cmp(&other.name));
@@ -117,6 +117,10 @@ impl Package {
 }
 
 const HOST_JSON: &str = "host.json";
+/// The licence of the app, which has to go with every copy.
+const LICENSE: &str = "LICENSE";
+/// The licences of the crates that are linked into the handler.
+const NOTICES: &str = "THIRD-PARTY-NOTICES.txt";
 
 fn read(path: &Path) -> Result<Vec<u8>, PackageError> {
     fs::read(path).map_err(|source| PackageError::File { path: path.to_owned(), source })
