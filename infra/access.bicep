@@ -1,4 +1,4 @@
-// Who may do what with the data, and no more.
+// The rights to the data: each principal gets what it needs, and nothing else.
 // https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 
 import { eventsQueue, ordersQueue, poisonQueue, quarantineQueue } from 'names.bicep'
@@ -32,8 +32,7 @@ resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
   name: insightsName
 }
 
-// The host keeps its locks, its keys and the state of its timers in containers that it creates itself, and the package
-// is in another one.
+// For the whole account: the host creates containers for its locks, keys and timer state, beside that of the package.
 resource appBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(account.id, appPrincipalId, blobOwner)
   scope: account
@@ -44,7 +43,7 @@ resource appBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// Beside taking and deleting messages the host makes a failed one visible again later, which is writing.
+// The host takes and deletes messages, and makes a failed one visible again, which is an update.
 resource appOrders 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(account::queueService::orders.id, appPrincipalId, queueContributor)
   scope: account::queueService::orders
@@ -62,7 +61,7 @@ resource outQueues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-
   }
 ]
 
-// What is on these queues, the app never takes off.
+// The app takes no messages from these queues.
 resource appOutQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for (queue, index) in [poisonQueue, quarantineQueue, eventsQueue]: {
     name: guid(account.id, queue, appPrincipalId, queueSender)
@@ -75,7 +74,7 @@ resource appOutQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   }
 ]
 
-// For the whole account, because the host writes its diagnostic events into a table of its own for each month.
+// For the whole account: the host writes its diagnostic events into a table for each month.
 resource appTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(account.id, appPrincipalId, tableContributor)
   scope: account
@@ -96,8 +95,8 @@ resource appTelemetry 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// The keys are off, so Storage Explorer does not work even for the owner of the subscription without these. Whether the
-// principal is a person or a pipeline, Azure finds out.
+// The keys are off, so even the owner of the subscription needs these for Storage Explorer. Azure finds out by itself
+// whether the principal is a person or a pipeline.
 resource userQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(userPrincipalId)) {
   name: guid(account.id, userPrincipalId, queueContributor)
   scope: account

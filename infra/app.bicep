@@ -71,8 +71,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
     siteConfig: {
       minTlsVersion: '1.2'
       appSettings: [
-        // The host and the handler read the same connection. By its endpoints and not by the account's name, which
-        // works in the public cloud only.
+        // The connection of host and handler. By endpoints, since the account's name works in the public cloud only.
         { name: 'AzureWebJobsStorage__blobServiceUri', value: account.properties.primaryEndpoints.blob }
         { name: 'AzureWebJobsStorage__queueServiceUri', value: account.properties.primaryEndpoints.queue }
         { name: 'AzureWebJobsStorage__tableServiceUri', value: account.properties.primaryEndpoints.table }
@@ -91,7 +90,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
     }
   }
 
-  // Nobody deploys with a password.
+  // Nobody can deploy with a password.
   resource scmPassword 'basicPublishingCredentialsPolicies' = {
     name: 'scm'
     properties: { allow: false }

@@ -1,4 +1,4 @@
-// Whom the app is: it stands apart from the app, so that its rights are there before the app is.
+// The identity of the app. It is a resource of its own, so that the app has its rights when it is created.
 
 param name string
 param location string

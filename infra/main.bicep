@@ -1,7 +1,7 @@
 // Everything that the handler needs in Azure, in a resource group of its own: `azd up`, or
 //   az deployment sub create --location westeurope --template-file infra/main.bicep \
 //     --parameters environmentName=orders location=westeurope
-// No key and no password anywhere: the app, its deployment and the people all come with an identity.
+// There is no key and no password: the app, its deployment and people use identities.
 targetScope = 'subscription'
 
 @minLength(1)
@@ -90,7 +90,7 @@ module access 'access.bicep' = {
 
 module app 'app.bicep' = {
   scope: group
-  // What it may do, it should be allowed to do when it starts.
+  // The app needs its rights when it starts.
   dependsOn: [access]
   params: {
     name: 'func-${token}'

@@ -1,4 +1,4 @@
-// Where the logs go, how much of them a day, and when somebody is told.
+// Logs, their daily cap, and alerts.
 
 import { poisonQueue } from 'names.bicep'
 
@@ -44,8 +44,8 @@ resource mail 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(alertEma
   }
 }
 
-// Azure has no metric for the length of one queue, only for all queues of an account together. But a message comes onto
-// either of these queues with a line in the log.
+// Azure has no metric for the length of one queue, only for all queues of an account together. So the alerts look for
+// the log line that comes with each message on these queues; a test holds the queries against the lines.
 var alerts = [
   {
     name: 'poison'
@@ -74,7 +74,7 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
       enabled: true
       scopes: [insights.id]
       evaluationFrequency: 'PT15M'
-      // Twice the frequency: a line may take minutes until it can be found.
+      // Twice the frequency: it may take minutes until a line can be found.
       windowSize: 'PT30M'
       // At the first deployment there is no table to check the query against.
       skipQueryValidation: true

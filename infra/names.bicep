@@ -1,4 +1,4 @@
-// The names that the code and the infrastructure share.
+// Names that code and infrastructure share; a test holds them against each other.
 
 @export()
 @description('The table of the records: IDEMPOTENCY_TABLE.')

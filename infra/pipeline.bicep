@@ -1,5 +1,5 @@
-// Whom the workflow deploys as: GitHub vouches for it, there is no secret. It may manage the app, which is what
-// deploying takes, and do what the smoke test does: send an order, and read its record.
+// The identity of the workflow deploy.yml. It has no secret: Azure trusts GitHub's token for the job. It may manage the
+// app, which deploying takes, and send an order and read its record, as the smoke test does.
 // https://learn.microsoft.com/entra/workload-id/workload-identity-federation
 
 import { ordersQueue, table } from 'names.bicep'
@@ -48,7 +48,7 @@ resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' 
   location: location
   tags: tags
 
-  // For jobs of the environment `production`: who may start one is decided there.
+  // For jobs of the environment `production`, which decides who may start one.
   resource github 'federatedIdentityCredentials' = {
     name: 'github'
     properties: {
@@ -69,7 +69,7 @@ resource mayDeploy 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// The command line looks what plan the app is on before it deploys, and waits when it may not.
+// The command line reads the plan of the app before it deploys, and waits when it may not.
 resource mayLook 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(plan.id, identity.id, reader)
   scope: plan

@@ -2,8 +2,8 @@
 # Puts what is on `orders-poison` back on `orders`: infra/put-back.sh <storage account> [<at most so many messages>]
 #
 # Needs Node.js and the Azure CLI, logged in as somebody with the role Storage Queue Data Contributor. A message is put
-# before it is deleted: when this is cut off in between, it is on both queues, and the app answers the second as a
-# duplicate. It is never on neither.
+# before it is deleted. If this is cut off in between, the message is on both queues, and the app treats the second one as
+# a duplicate. No message is lost.
 set -euo pipefail
 
 account=${1:?"usage: $0 <storage account> [<at most so many messages>]"}

@@ -10,14 +10,13 @@ id="smoke-test-$(date -u +%Y%m%dT%H%M%SZ)-$$"
 attempts=${SMOKE_TEST_ATTEMPTS:-60}
 pause=${SMOKE_TEST_PAUSE:-5}
 
-# Where the record will be: see src/idempotency/key.rs. Every part is preceded by its length, in eight bytes.
+# The keys of the record, as src/idempotency/key.rs makes them: each part is preceded by its length in eight bytes.
 part() { printf "\\0\\0\\0\\0\\0\\0\\0\\$(printf %03o "${#1}")%s" "$1"; }
 sha256() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi; }
 hash=$({ part 1; part orders; part "$id"; } | sha256 | cut -c 1-64)
 partition=$(printf 'bucket~%02x' $((0x${hash:0:2} >> 2)))
 
-# A role that was given a moment ago may not count yet, and a record takes its time. An order that was sent twice takes
-# effect once, of course.
+# A new role takes minutes to work, and a record some seconds. An order that is sent twice takes effect once.
 repeat() {
     local attempt
     for ((attempt = 1; attempt <= attempts; attempt++)); do

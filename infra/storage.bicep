@@ -1,4 +1,4 @@
-// The memory of the app, and the host's own: nothing else is in this account.
+// The storage account, used by the app and its host only.
 
 import { eventsQueue, ordersQueue, packageContainer, poisonQueue, quarantineQueue, table } from 'names.bicep'
 
@@ -45,7 +45,7 @@ resource queueService 'Microsoft.Storage/storageAccounts/queueServices@2025-06-0
   name: 'default'
 }
 
-// The host never creates a trigger's queue, and Storage Explorer shows only what is there.
+// The host never creates the queue of a trigger, and Storage Explorer shows existing queues only.
 resource queues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-06-01' = [
   for queue in [ordersQueue, poisonQueue, quarantineQueue, eventsQueue]: {
     parent: queueService

@@ -7,7 +7,7 @@ use regex::Regex;
 
 use crate::root;
 
-/// What lies about in a folder that somebody works in.
+/// Files that lie about in a folder that somebody works in.
 const CLUTTER: [&str; 14] = [
     ".azure/dev/.env",
     ".env",
@@ -36,7 +36,7 @@ fn files() -> BTreeSet<String> {
     relative.chain(CLUTTER.map(str::to_owned)).chain(["handler".to_owned()]).collect()
 }
 
-/// What `cargo package-app` packs. The handler is copied here by hand; it is not there in a fresh clone.
+/// The files that `cargo package-app` packs. The handler is copied here by hand; it is not there in a fresh clone.
 fn package() -> BTreeSet<String> {
     let folders = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let functions = folders.map(|folder| format!("{folder}/function.json"));

@@ -176,7 +176,7 @@ fn host_and_handler_reach_the_account_by_the_identity_of_the_app() {
     assert_eq!(account["supportsHttpsTrafficOnly"], true);
 }
 
-/// What Flex Consumption does not accept: <https://learn.microsoft.com/azure/azure-functions/flex-consumption-plan>.
+/// Some settings are refused by Flex Consumption: <https://learn.microsoft.com/azure/azure-functions/flex-consumption-plan>.
 #[test]
 fn the_app_is_a_custom_handler_on_flex_consumption() {
     let deployment = deployment();

@@ -1,8 +1,8 @@
-//! What is deployed, and how: the package, the infrastructure and the pipelines, held against the code they are for.
+//! The deployment: package, infrastructure, scripts and workflows, held against the code that they are for.
 //!
-//! None of it can be run without an Azure subscription. So everything that can be known without one is known here: what
-//! is in the package and whether it runs, what the handler would read from the settings of the infrastructure, which
-//! names and properties the files use.
+//! None of it can be deployed without an Azure subscription. These tests check everything that can be known without one:
+//! the content of the package and that it runs, the handler's reading of the settings in the infrastructure, and the
+//! names and properties in the files.
 
 #![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind its tests")]
 #![allow(clippy::unwrap_used, reason = "clippy's leave for tests does not reach the functions beside them")]

@@ -1,4 +1,4 @@
-//! Who may do what, in `infra/access.bicep` and `infra/pipeline.bicep`.
+//! The rights of each principal, in `infra/access.bicep` and `infra/pipeline.bicep`.
 
 use std::collections::BTreeSet;
 

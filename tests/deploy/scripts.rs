@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::root;
 
-/// A script, with `cli` as the Azure CLI and `state` as what it knows.
+/// Makes the command of a script, with `cli` as the Azure CLI and `state` as the folder in which that keeps its state.
 fn script(name: &str, cli: &str, state: &Path) -> Command {
     let az = state.join("az");
     fs::write(&az, cli).unwrap();
@@ -25,8 +25,7 @@ fn script(name: &str, cli: &str, state: &Path) -> Command {
     command
 }
 
-/// Writes down what it is asked. It accepts a message, and knows a record, when it has been asked so
-/// often.
+/// A CLI that logs its calls. It accepts a message at the `ACCEPTED_AT`th request and knows the record at the `KNOWN_AT`th.
 const SMOKE_TEST_CLI: &str = r#"#!/bin/sh
 printf '%s\n' "$*" >> "$STATE/calls"
 case "$*" in
@@ -41,7 +40,7 @@ fi
 echo "$answer"
 "#;
 
-/// Runs the smoke test; returns what came of it and what it asked for.
+/// Runs the smoke test; returns its output and the calls it made.
 fn smoke_test(accepted_at: u32, known_at: u32) -> (Output, Vec<String>) {
     let state = TempDir::new().unwrap();
     let output = script("smoke-test.sh", SMOKE_TEST_CLI, state.path())
@@ -112,7 +111,7 @@ case "$*" in
 esac
 "#;
 
-/// What came of putting messages back.
+/// The result of putting messages back.
 struct PutBack {
     output: Output,
     calls: Vec<String>,
