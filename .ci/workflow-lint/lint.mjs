@@ -12,7 +12,7 @@ register(`data:text/javascript,${encodeURIComponent(json)}`);
 const { validate } = await import("@actions/languageservice");
 const { TextDocument } = await import("vscode-languageserver-textdocument");
 
-// What a workflow calls is read too, so that its outputs are known.
+// Reads the workflows that a workflow calls too, so that their outputs are known.
 const fileProvider = {
   getFileContent: async ({ path }) => ({ name: path, content: await readFile(path, "utf8") }),
 };
