@@ -167,13 +167,13 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_explains_every_reason_phrase() {
-        let readme = include_str!("../../README.md");
+    fn every_reason_phrase_is_explained_to_operators() {
+        let page = include_str!("../../docs/operations.md");
         let sources = [include_str!("response.rs"), include_str!("../storage/error.rs")];
         let phrases: Vec<_> = sources.into_iter().flat_map(phrases).collect();
         assert!(phrases.contains(&"The function panicked") && phrases.contains(&"Storage failed"), "{phrases:?}");
         for phrase in phrases {
-            assert!(readme.contains(&format!("`500 ({phrase})`")), "{phrase}");
+            assert!(page.contains(&format!("`500 ({phrase})`")), "{phrase}");
         }
     }
 }
