@@ -1,12 +1,11 @@
-//! One effect per id: at the same instant, from two processes, and when answers get lost. What becomes of an order
-//! whose handler is killed is in the crash matrix.
+//! One effect per id: at the same instant, from two processes, and for a record that has expired. Lost requests and replies
+//! and killed handlers are in the crash matrix.
 
 use crate::{
     app::{App, LIMIT, QUEUE, TABLE, text},
     promises::Promised,
 };
 use std::collections::BTreeSet;
-use test_storage::{Fault, Kind};
 
 const ORDER: &str = r#"{"id":"order-123","amount":42}"#;
 const RECEIPT: &str = r#"{"id":"order-123","status":"accepted","amount":42}"#;
@@ -59,31 +58,6 @@ async fn two_instances_share_a_hundred_orders_sent_three_times_each() {
         host.lines().iter().filter(|line| line.text.contains("Processing idempotent message")).count()
     };
     assert_eq!(processed(&app.host) + processed(&other), 100, "each order took effect in one process, once");
-}
-
-#[tokio::test]
-async fn a_commit_whose_reply_was_lost_is_recognised_as_the_own_one() {
-    let app = App::start().await;
-    app.send(r#"{"id":"warm-up"}"#).await;
-    app.tables.forget();
-    app.tables.fail_next(1, Kind::Batch, Fault::DropReply);
-    let invocation = app.send(ORDER).await;
-    assert_eq!(invocation.return_value, Some(RECEIPT.into()));
-    assert!(invocation.logs[0].starts_with("Processing "), "it is this delivery's own commit: {invocation:?}");
-    assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::GetEntity, Kind::Query, Kind::Delete]);
-    assert_eq!(app.rows().await.len(), 2);
-}
-
-#[tokio::test]
-async fn a_commit_request_that_was_lost_is_sent_again() {
-    let app = App::start().await;
-    app.send(r#"{"id":"warm-up"}"#).await;
-    app.tables.forget();
-    app.tables.fail_next(1, Kind::Batch, Fault::DropRequest);
-    let invocation = app.send(ORDER).await;
-    assert_eq!(invocation.return_value, Some(RECEIPT.into()));
-    assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::GetEntity, Kind::Batch, Kind::Delete]);
-    assert_eq!(app.rows().await.len(), 2);
 }
 
 #[tokio::test]

@@ -21,10 +21,6 @@ fn left_behind(bucket: usize, n: usize) -> Row {
     row.as_object().unwrap().clone()
 }
 
-fn ids(events: &[Value]) -> BTreeSet<String> {
-    events.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
-}
-
 #[tokio::test]
 async fn an_accepted_order_is_announced_in_the_documented_envelope() {
     let app = App::start().await;
@@ -113,22 +109,6 @@ async fn a_redelivery_publishes_what_its_first_delivery_left_behind() {
     assert!(app.send(ORDER).await.logs[0].starts_with("Duplicate"));
     assert_eq!(app.tables.kinds(), [Kind::Batch, Kind::GetEntity, Kind::Query, Kind::Delete]);
     assert_eq!((app.outbox().await.len(), app.events().await.len()), (0, 1));
-}
-
-#[tokio::test]
-async fn a_put_whose_answer_was_lost_is_repeated_under_the_same_id() {
-    let app = App::start().await;
-    app.send(r#"{"id":"warm-up"}"#).await;
-    app.account.clear_queue("order-events").await.unwrap();
-    let mut lost = false;
-    app.queues.set_rule(move |request| {
-        let is_first = request.target.contains("/order-events/messages") && !std::mem::replace(&mut lost, true);
-        if is_first { Fault::DropReply } else { Fault::Pass }
-    });
-    app.send(ORDER).await;
-    let events = app.events().await;
-    assert_eq!((events.len(), ids(&events).len()), (2, 1));
-    assert!(app.outbox().await.is_empty());
 }
 
 #[tokio::test]

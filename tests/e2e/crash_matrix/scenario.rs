@@ -192,6 +192,7 @@ fn wire(fault: &Fault) -> String {
         Fault::CutRequest => "connection reset in the middle of the request".to_owned(),
         Fault::CutReply => "carried out, connection reset in the middle of the reply".to_owned(),
         Fault::FalseReply(status, ..) => format!("carried out, but answered {status}"),
+        Fault::Status(202, ..) => "request lost, answered with an empty 202".to_owned(),
         Fault::Status(status, headers, _) => format!("refused with {status}{}", details(headers)),
         other => format!("{other:?}"),
     }

@@ -10,6 +10,8 @@ use Moment::{After, Before, Pause};
 use Step::{Commit, CreateQueue, CreateTable, DeleteMessage, DeleteOutboxRow, Put, Quarantine, ReadRecord};
 use test_storage::Fault;
 
+const NOT_UNDERSTOOD: &str = "Storage gave an answer that cannot be understood";
+
 pub(super) fn all() -> Vec<Scenario> {
     let tables = [
         crashes(),
@@ -80,6 +82,8 @@ fn commits() -> Vec<Scenario> {
         row(Wire(Commit, ALWAYS, status(500)), [failed("Storage failed"), Committed], [1, 0]),
         row(Wire(Commit, ALWAYS, status(503)), [busy(), Committed], [1, 0]),
         row(Wire(Commit, ALWAYS, asking(503, 600)), [busy(), Committed], [1, 0]),
+        row(Wire(Commit, ALWAYS, Fault::Garbage), [failed("Storage did not answer"), Committed], [1, 0]),
+        row(Wire(Commit, ALWAYS, empty_batch()), [failed(NOT_UNDERSTOOD), Committed], [1, 0]),
         row(Failure::TableDeleted, [Committed], [1, 0]),
     ]
 }
@@ -188,6 +192,12 @@ fn false_reply(status: u16) -> Fault {
 
 fn asking(status: u16, seconds: u16) -> Fault {
     Fault::Status(status, vec![("retry-after", seconds.to_string())], String::new())
+}
+
+/// Accepts the batch and answers nothing about it.
+fn empty_batch() -> Fault {
+    let content_type = "multipart/mixed; boundary=batchresponse_1".to_owned();
+    Fault::Status(202, vec![("content-type", content_type)], String::new())
 }
 
 /// Answers as Azure does for about forty seconds after a table was deleted.
