@@ -4,17 +4,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails may panic")]
 #![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind its tests")]
 
-mod app;
-mod clock;
-mod crash_matrix;
+// Each imports only from those below it.
 mod every_message;
 mod exactly_once;
-mod hostile;
-mod http;
 mod outbox;
-mod process;
-mod promises;
-mod samples;
 mod scheduled_with_retry;
 mod storage_faults;
+mod crash_matrix;
 mod volume;
+mod process;
+mod http;
+mod hostile;
+mod samples;
+mod promises;
+mod app;
+mod clock;

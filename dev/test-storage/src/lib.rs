@@ -11,7 +11,7 @@ mod proxy;
 mod account;
 mod ports;
 
-pub use account::{Account, EMULATOR_ACCOUNT, EMULATOR_KEY, Received, Row, Service, StorageError};
+pub use account::{Account, EMULATOR_ACCOUNT, EMULATOR_KEY, Service, StorageError, queues::Received, tables::Row};
 pub use azurite::Azurite;
 pub use ports::free_port;
 pub use proxy::{Fault, FaultProxy, Gate, Kind, Request};

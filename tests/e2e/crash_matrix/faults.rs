@@ -3,6 +3,7 @@
 use super::{
     run::{ORDER, Run},
     scenario::{ALWAYS, Delivery, Late, Moment},
+    setup::error_of_clock,
     step::{Step, short_visibility},
 };
 use crate::app::{LIMIT, QUEUE, TABLE, TIMER, date, options, settings, wait_until};
@@ -242,19 +243,4 @@ fn held(moment: Moment, gate: &Gate) -> Fault {
         Moment::After => Fault::HangReply,
         Moment::Pause => Fault::Status(503, vec![("retry-after", "100".to_owned())], String::new()),
     }
-}
-
-/// Refuses requests that are signed more than 15 minutes from now, as Azure does.
-pub(super) fn refuse_wrong_times(request: &Request) -> Fault {
-    if error_of_clock(request) < time::Duration::minutes(15) {
-        return Fault::Pass;
-    }
-    let body = r#"{"odata.error":{"code":"AuthenticationFailed","message":{"lang":"en-US","value":"no"}}}"#;
-    Fault::Status(403, Vec::new(), body.to_owned())
-}
-
-fn error_of_clock(request: &Request) -> time::Duration {
-    let signed = request.headers.iter().find(|(name, _)| name == "x-ms-date").map(|(_, time)| time).unwrap();
-    let signed = time::OffsetDateTime::parse(signed, &time::format_description::well_known::Rfc2822).unwrap();
-    (signed - time::OffsetDateTime::now_utc()).abs()
 }

@@ -3,13 +3,13 @@
 //! The observed outcomes are the table in `docs/crash-matrix.md`. `UPDATE_CRASH_MATRIX=1 cargo test --test e2e
 //! crash_matrix` writes it anew. `CRASH_MATRIX_ONLY=killed` runs only the scenarios whose name contains that text.
 
-mod setup;
-mod faults;
 mod document;
-mod scenario;
 mod scenarios;
-mod step;
+mod faults;
 mod run;
+mod scenario;
+mod setup;
+mod step;
 
 use crate::clock;
 use futures::{FutureExt, StreamExt, stream};

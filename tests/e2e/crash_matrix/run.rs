@@ -1,9 +1,8 @@
 //! Runs one scenario: prepares the app, injects the failure, waits until all is settled, and observes the outcome.
 
 use super::{
-    faults::refuse_wrong_times,
     scenario::{Delivery, Failure, Scenario, Seen},
-    setup::{ONE_AT_A_TIME, Storage, TWO_DELIVERIES, with_clock, with_own_storage, with_wrong_key},
+    setup::{ONE_AT_A_TIME, Storage, TWO_DELIVERIES, refuse_wrong_times, with_clock, with_own_storage, with_wrong_key},
     step::Step,
 };
 use crate::{

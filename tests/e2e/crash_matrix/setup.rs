@@ -7,7 +7,7 @@ use crate::{
 use std::{os::unix::fs::PermissionsExt, path::Path};
 use tempfile::TempDir;
 use test_storage::{
-    Azurite,
+    Azurite, Fault, Request,
     azurite::{self, Persistence, Ports},
 };
 
@@ -56,4 +56,20 @@ pub(super) async fn with_own_storage(storage: &mut Option<Storage>, machine: &Ma
     let account = azurite.account().unwrap();
     *storage = Some((azurite, folder));
     App::start_over(account, &ONE_AT_A_TIME, (machine, Path::new(HANDLER))).await
+}
+
+/// Refuses requests that are signed more than 15 minutes from now, as Azure does.
+pub(super) fn refuse_wrong_times(request: &Request) -> Fault {
+    if error_of_clock(request) < time::Duration::minutes(15) {
+        return Fault::Pass;
+    }
+    let body = r#"{"odata.error":{"code":"AuthenticationFailed","message":{"lang":"en-US","value":"no"}}}"#;
+    Fault::Status(403, Vec::new(), body.to_owned())
+}
+
+/// Returns how far the clock of the signer is off.
+pub(super) fn error_of_clock(request: &Request) -> time::Duration {
+    let signed = request.headers.iter().find(|(name, _)| name == "x-ms-date").map(|(_, time)| time).unwrap();
+    let signed = time::OffsetDateTime::parse(signed, &time::format_description::well_known::Rfc2822).unwrap();
+    (signed - time::OffsetDateTime::now_utc()).abs()
 }

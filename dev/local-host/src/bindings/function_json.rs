@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    DataType, Delay, Function, Output, Retry, Schedule, Trigger, from_value, must_resolve, read_json, resolve,
+    DataType, Delay, Function, Output, Retry, Schedule, Trigger,
+    files::{from_value, must_resolve, read_json, resolve},
     time_span,
 };
 

@@ -7,7 +7,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::{Map, Value};
 
-use super::{from_value, read_json, resolve, time_span};
+use super::{
+    files::{from_value, read_json, resolve},
+    time_span,
+};
 
 /// A setting `AzureFunctionsJobHost__a__b` stands for `a.b` of `host.json`.
 const OVERRIDE: &str = "AzureFunctionsJobHost__";

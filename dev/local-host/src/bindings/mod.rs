@@ -9,6 +9,7 @@ mod host_json;
 mod schedule;
 mod settings;
 mod time_span;
+mod files;
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +18,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::de::DeserializeOwned;
 
 pub use host_json::{HostJson, MessageEncoding, Queues};
 pub use schedule::Schedule;
@@ -178,40 +178,6 @@ impl Function {
     pub(crate) fn binds_return_value(&self) -> bool {
         self.outputs.iter().any(|output| output.name == "$return")
     }
-}
-
-/// Replaces each `%NAME%` by the setting of that name, or by what `missing` makes of it.
-fn resolve(text: &str, settings: &BTreeMap<String, String>, missing: fn(&str) -> Result<String>) -> Result<String> {
-    let mut resolved = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('%') {
-        let Some((name, after)) = after.split_once('%') else { break };
-        resolved.push_str(before);
-        match settings.get(name) {
-            Some(value) => resolved.push_str(value),
-            None => resolved.push_str(&missing(name)?),
-        }
-        rest = after;
-    }
-    Ok(resolved + rest)
-}
-
-fn must_resolve(name: &str) -> Result<String> {
-    bail!("'%{name}%' does not resolve: there is no such setting")
-}
-
-/// Deserialises with an error that says where in the document it happened.
-fn from_value<T: DeserializeOwned>(value: &serde_json::Value) -> Result<T> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        let error = error.into_inner();
-        if path == "." { anyhow::anyhow!("{error}") } else { anyhow::anyhow!("{path}: {error}") }
-    })
-}
-
-fn read_json(file: &Path) -> Result<serde_json::Value> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", file.display()))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::{from_value, read_json};
+use super::files::{from_value, read_json};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -20,7 +20,7 @@ use crate::{
     lock::{Lock, host_blob},
     queue_listener::{Delivery, QueueListener},
     shutdown::Shutdown,
-    timer::{MANUAL_REASON, Timer},
+    timer::{MANUAL_REASON, StatusBlob, Timer},
     timings::Timings,
 };
 
@@ -131,6 +131,7 @@ pub(super) fn timers(
     shutdown: &Shutdown,
     timings: Timings,
 ) -> Result<Vec<Arc<Timer>>> {
+    let account = invoker.account(STORAGE)?;
     let mut timers = Vec::new();
     for function in &app.functions {
         let Trigger::Timer { schedule, run_on_startup, use_monitor } = &function.trigger else { continue };
@@ -140,7 +141,8 @@ pub(super) fn timers(
             run_on_startup: *run_on_startup,
             use_monitor: *use_monitor,
             host_id: host_id(app).to_owned(),
-            account: invoker.account(STORAGE)?.clone(),
+            account: account.clone(),
+            status: StatusBlob::new(account.clone(), host_id(app), &function.name),
             invoker: Arc::clone(invoker),
             shutdown: shutdown.clone(),
             timings,

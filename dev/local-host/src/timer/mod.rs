@@ -20,7 +20,7 @@ use crate::{
     bindings::{Delay, Function, Schedule},
     call::Call,
     dates,
-    envelope::{self, InvocationData, RetryContext, TimerInfo},
+    envelope::{self, InvocationData, RetryContext, ScheduleStatus, TimerInfo},
     failure::FailedAttempt,
     invocation::{Invocation, Invoker},
     lock::{Lock, listener_blob},
@@ -29,6 +29,8 @@ use crate::{
 };
 
 use status::{Cause, after_run};
+
+pub(crate) use status::StatusBlob;
 
 pub use status::status_blob;
 
@@ -42,6 +44,7 @@ pub(crate) struct Timer {
     pub(crate) use_monitor: bool,
     pub(crate) host_id: String,
     pub(crate) account: Account,
+    pub(crate) status: StatusBlob,
     pub(crate) invoker: Arc<Invoker>,
     /// A drain ends the ticks, a stop the retries too.
     pub(crate) shutdown: Shutdown,
@@ -83,7 +86,7 @@ impl Timer {
     async fn keep_ticking(&self, active: &CancellationToken) -> Result<()> {
         let start = OffsetDateTime::now_utc();
         let mut next = self.schedule.next_after(start)?;
-        let due = if self.is_monitored() { self.check_status(start).await? } else { None };
+        let due = if self.is_monitored() { self.status.missed_tick(&self.schedule, start).await? } else { None };
         if let Some(due) = due {
             self.invoker.console.information(format!("Function '{}' is past due on startup.", self.function.name));
             self.tick(due, Cause::PastDue).await?;
@@ -119,7 +122,7 @@ impl Timer {
         let info = TimerInfo { adjust_for_dst: self.adjusts(), status: status.clone(), past_due };
         let invocation = self.attempts(&info, &Starter::Schedule(Uuid::new_v4())).await;
         if status.is_some() {
-            self.write_status(&after_run(&self.schedule, cause, due, started)?).await?;
+            self.status.write(&after_run(&self.schedule, cause, due, started)?).await?;
         }
         Ok(invocation)
     }
@@ -129,6 +132,16 @@ impl Timer {
         let status = self.status_for(self.schedule.next_after(OffsetDateTime::now_utc())?).await?;
         let info = TimerInfo { adjust_for_dst: self.adjusts(), status, past_due: false };
         Ok(self.attempts(&info, &Starter::Hand(input)).await)
+    }
+
+    /// Returns the stored status during the tick that is `due`; none without a schedule monitor.
+    async fn status_for(&self, due: OffsetDateTime) -> Result<Option<ScheduleStatus>> {
+        if !self.is_monitored() {
+            return Ok(None);
+        }
+        let stored = self.status.read().await?;
+        let now = OffsetDateTime::now_utc();
+        Ok(Some(stored.unwrap_or(ScheduleStatus { last: None, next: due, last_updated: now })))
     }
 
     fn adjusts(&self) -> bool {

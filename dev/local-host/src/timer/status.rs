@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-use crate::{bindings::Schedule, dates, envelope::ScheduleStatus, lock::CONTAINER};
+use test_storage::Account;
 
-use super::Timer;
+use crate::{bindings::Schedule, dates, envelope::ScheduleStatus, lock::CONTAINER};
 
 /// Why a tick runs now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -37,34 +37,35 @@ pub(super) fn after_run(
     Ok(ScheduleStatus { last: Some(last), next: schedule.next_after(last)?, last_updated: last })
 }
 
-impl Timer {
+/// The blob with the status of one timer.
+pub(crate) struct StatusBlob {
+    account: Account,
+    name: String,
+}
+
+impl StatusBlob {
+    pub(crate) fn new(account: Account, host_id: &str, function: &str) -> Self {
+        Self { account, name: status_blob(host_id, function) }
+    }
+
     /// Looks up the stored status at start, and returns the tick that was missed, if one was.
-    pub(super) async fn check_status(&self, now: OffsetDateTime) -> Result<Option<OffsetDateTime>> {
-        let next = self.schedule.next_after(now)?;
-        let Some(status) = self.read_status().await? else {
-            self.write_status(&ScheduleStatus { last: None, next, last_updated: now }).await?;
+    pub(super) async fn missed_tick(&self, schedule: &Schedule, now: OffsetDateTime) -> Result<Option<OffsetDateTime>> {
+        let next = schedule.next_after(now)?;
+        let Some(status) = self.read().await? else {
+            self.write(&ScheduleStatus { last: None, next, last_updated: now }).await?;
             return Ok(None);
         };
         // Another schedule than the stored one: nothing was missed by it.
-        let expected = self.schedule.next_after(status.last.unwrap_or(status.last_updated))?;
+        let expected = schedule.next_after(status.last.unwrap_or(status.last_updated))?;
         if expected != status.next {
-            self.write_status(&ScheduleStatus { next, ..status }).await?;
+            self.write(&ScheduleStatus { next, ..status }).await?;
             return Ok(None);
         }
         Ok(Some(status.next).filter(|next| *next < now))
     }
 
-    pub(super) async fn status_for(&self, due: OffsetDateTime) -> Result<Option<ScheduleStatus>> {
-        if !self.is_monitored() {
-            return Ok(None);
-        }
-        let stored = self.read_status().await?;
-        let now = OffsetDateTime::now_utc();
-        Ok(Some(stored.unwrap_or(ScheduleStatus { last: None, next: due, last_updated: now })))
-    }
-
-    async fn read_status(&self) -> Result<Option<ScheduleStatus>> {
-        let Some(text) = self.account.read_blob(CONTAINER, &self.status_blob()).await? else { return Ok(None) };
+    pub(super) async fn read(&self) -> Result<Option<ScheduleStatus>> {
+        let Some(text) = self.account.read_blob(CONTAINER, &self.name).await? else { return Ok(None) };
         let status: StoredStatus = serde_json::from_str(&text).context("timer status is not JSON")?;
         let (next, last_updated) = (dates::parse(&status.next), dates::parse(&status.last_updated));
         let (Some(next), Some(last_updated)) = (next, last_updated) else { bail!("timer status without times") };
@@ -72,12 +73,8 @@ impl Timer {
         Ok(Some(ScheduleStatus { last, next, last_updated }))
     }
 
-    pub(super) async fn write_status(&self, status: &ScheduleStatus) -> Result<()> {
-        Ok(self.account.write_blob(CONTAINER, &self.status_blob(), &status.to_json().compact()).await?)
-    }
-
-    fn status_blob(&self) -> String {
-        status_blob(&self.host_id, &self.function.name)
+    pub(super) async fn write(&self, status: &ScheduleStatus) -> Result<()> {
+        Ok(self.account.write_blob(CONTAINER, &self.name, &status.to_json().compact()).await?)
     }
 }
 

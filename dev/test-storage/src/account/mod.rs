@@ -6,17 +6,14 @@
 //! <https://learn.microsoft.com/rest/api/storageservices/>
 
 mod blobs;
-mod queues;
+pub(crate) mod queues;
+pub(crate) mod tables;
 mod sas;
-mod tables;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use reqwest::{Client, Method, RequestBuilder, Response};
-
-pub use queues::Received;
-pub use tables::Row;
 
 /// The account every storage emulator has.
 pub const EMULATOR_ACCOUNT: &str = "devstoreaccount1";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Request;
+use super::request::Request;
 
 /// The treatment of a request.
 #[derive(Clone, Debug, Default)]

@@ -4,8 +4,8 @@
 //! lost after the write was applied cannot be told from one that was never made.
 
 mod fault;
-mod reply;
 mod request;
+mod reply;
 
 use std::{
     io::Write,
@@ -210,7 +210,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>> {
     let arriving = Arriving::half(request).await?;
     let fault = (lock(&shared.rule))(arriving.so_far());
-    let request = arriving.read(&fault).await?;
+    let request = arriving.read(matches!(fault, Fault::CutRequest)).await?;
     lock(&shared.requests).push(request.clone());
     match fault {
         Fault::Pass => shared.forward(&request).await,

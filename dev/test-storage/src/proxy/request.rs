@@ -9,8 +9,6 @@ use hyper::{
     header::{HeaderName, HeaderValue},
 };
 
-use super::Fault;
-
 /// The operation that a request asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
@@ -85,9 +83,9 @@ impl Arriving {
         &self.request
     }
 
-    /// The request as far as it is to be read under a fault.
-    pub(super) async fn read(mut self, fault: &Fault) -> Result<Request> {
-        if !matches!(fault, Fault::CutRequest) {
+    /// Reads the rest of the request, unless it is to be cut where it is.
+    pub(super) async fn read(mut self, is_cut: bool) -> Result<Request> {
+        if !is_cut {
             self.read_to(u64::MAX).await?;
         }
         Ok(self.request)
