@@ -39,7 +39,7 @@ impl Machine {
         }
     }
 
-    /// The end of the host, wherever it is, and by SIGKILL of its handler. Nothing that it was about to do is done.
+    /// Kills the host, wherever it is, and its handler by SIGKILL. Nothing that it was about to do is done.
     pub(crate) async fn kill(&mut self) {
         let runtime = self.0.take().unwrap();
         tokio::task::spawn_blocking(|| runtime.shutdown_timeout(LIMIT)).await.unwrap();
@@ -86,7 +86,7 @@ impl App {
         Self { account, tables, queues, host }
     }
 
-    /// Another host with another handler on the same storage.
+    /// Starts another host with another handler on the same storage.
     pub(crate) async fn second_instance(&self) -> LocalHost {
         let account = self.queues.account(&self.tables.account(&self.account));
         let host = LocalHost::start(options(settings(&account, &[]))).await.unwrap();
@@ -113,12 +113,12 @@ impl App {
         date(&self.account, self.rows().await, past_grace()).await;
     }
 
-    /// Everything in the table.
+    /// Reads everything in the table.
     pub(crate) async fn rows(&self) -> Vec<Row> {
         self.account.rows(TABLE).await.unwrap()
     }
 
-    /// The rows of events that are not published.
+    /// Reads the rows of events that are not published.
     pub(crate) async fn outbox(&self) -> Vec<Row> {
         self.rows().await.into_iter().filter(|row| text(row, "RowKey").starts_with("outbox~")).collect()
     }
@@ -150,7 +150,7 @@ impl App {
         self.queues.forget();
     }
 
-    /// The receipts of all records, in order.
+    /// Returns the receipts of all records, in order.
     pub(crate) async fn receipts(&self) -> Vec<String> {
         let rows = self.rows().await;
         let records = rows.iter().filter(|row| text(row, "RowKey").starts_with("record~"));
@@ -169,13 +169,13 @@ impl App {
         self.account.peek("orders-poison").await.unwrap().into_iter().map(|message| message.text).collect()
     }
 
-    /// All lines of the console in which `text` stands.
+    /// Returns all lines of the console in which `text` stands.
     pub(crate) fn lines_with(&self, text: &str) -> Vec<String> {
         self.host.lines().into_iter().map(|line| line.text).filter(|line| line.contains(text)).collect()
     }
 }
 
-/// Two minutes ago: past the grace period, in which the timer and duplicates leave events alone.
+/// Returns the time two minutes ago: past the grace period, in which the timer and duplicates leave events alone.
 pub(crate) fn past_grace() -> OffsetDateTime {
     OffsetDateTime::now_utc() - time::Duration::minutes(2)
 }
@@ -213,8 +213,8 @@ pub(crate) fn app_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The example settings of the repository over `account`, with a queue that is looked at often and a timer that only
-/// the test fires.
+/// Returns the example settings of the repository over `account`, with short polling intervals and a timer that only the
+/// test fires.
 pub(crate) fn settings(account: &Account, changes: &[(&str, &str)]) -> BTreeMap<String, String> {
     let mut settings = local_settings(&app_root().join("local.settings.json.example")).unwrap();
     let connection = account.connection_string();

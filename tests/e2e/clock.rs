@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, process::Command, sync::LazyLock};
 
-/// The library that shifts the time of day by `CLOCK_OFFSET_SECONDS`, for `LD_PRELOAD`.
+/// Compiles the library that shifts the time of day by `CLOCK_OFFSET_SECONDS`, for `LD_PRELOAD`.
 pub(crate) fn library() -> PathBuf {
     static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
         let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("clock-{}.so", std::process::id()));

@@ -143,7 +143,7 @@ async fn idle_connection(app: &App) {
     }
 }
 
-/// A client that stops in the middle of the head is told so after a minute.
+/// Checks that a client that stops in the middle of the head is told so after a minute.
 async fn unfinished_request(app: &App) {
     let mut socket = TcpStream::connect(("127.0.0.1", app.host.worker_port())).await.unwrap();
     socket.write_all(b"POST /queue_with_idempotency HTTP/1.1\r\nhost:").await.unwrap();

@@ -8,7 +8,7 @@ use test_storage::{Fault, Kind, Row};
 
 const ORDER: &str = r#"{"id":"order-123","amount":42.50}"#;
 
-/// The row of an event that somebody left behind months ago.
+/// Makes the row of an event that somebody left behind months ago.
 fn left_behind(bucket: usize, n: usize) -> Row {
     let row = json!({
         "PartitionKey": format!("bucket~{bucket:02x}"),

@@ -25,7 +25,7 @@ async fn output(command: &mut Command) -> Output {
     tokio::time::timeout(LIMIT, command.output()).await.unwrap().unwrap()
 }
 
-/// An answer says more than a connection, which the system makes before the process looks at it.
+/// Waits for an answer, which says more than a connection: the system makes that before the process looks at it.
 async fn wait_until_ready(port: &str) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let start = Instant::now();
@@ -43,7 +43,7 @@ async fn wait_until_closed(port: u16) {
     }
 }
 
-/// By the shell: not every system has a program for it.
+/// Sends a signal by the shell: not every system has a program for it.
 async fn kill(signal: &str, pid: &str) {
     let kill = format!("kill -s {signal} {pid}");
     assert!(Command::new("sh").args(["-c", &kill]).status().await.unwrap().success());

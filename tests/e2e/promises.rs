@@ -37,7 +37,7 @@ impl Promised {
         Ok(copies)
     }
 
-    /// The receipts by the hashes of their orders' keys. There is one record for each order, and no other row.
+    /// Reads the receipts by the hashes of their orders' keys, and checks that there is no other row.
     async fn records(&self, account: &Account) -> Result<BTreeMap<String, String>, String> {
         let rows = account.rows(TABLE).await.unwrap();
         let mut hashes = BTreeMap::new();
@@ -52,7 +52,7 @@ impl Promised {
     }
 }
 
-/// Each order is announced, always in the same words and under the id that follows from its record.
+/// Checks that each order is announced, always in the same words and under the id that follows from its record.
 fn events(taken: Vec<String>, hashes: &BTreeMap<String, String>) -> Result<BTreeMap<String, usize>, String> {
     let (mut bodies, mut copies) = (BTreeMap::new(), BTreeMap::new());
     for body in taken {
@@ -69,7 +69,7 @@ fn events(taken: Vec<String>, hashes: &BTreeMap<String, String>) -> Result<BTree
     Ok(copies)
 }
 
-/// Every message of a queue, taken off it.
+/// Takes every message off a queue.
 pub(crate) async fn take_all(account: &Account, queue: &str) -> Vec<String> {
     let mut all = Vec::new();
     while account.queue_length(queue).await.unwrap() > all.len() as u64 {

@@ -6,7 +6,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use test_storage::{Fault, Kind, Row};
 
-/// A record in every bucket, so that the one whose turn it is has one too.
+/// Inserts a record into every bucket, so that the one whose turn it is has one too.
 async fn fill_all_buckets(app: &App, expires_at: &str, name: &str) {
     app.account.create_table(TABLE).await.unwrap();
     for bucket in 0..64 {

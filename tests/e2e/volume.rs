@@ -73,7 +73,7 @@ async fn many_orders_with_duplicates_while_handlers_are_killed_take_effect_once_
     println!("{copies} copies of {} events, checked after {:.1?}", distinct(orders), start.elapsed());
 }
 
-/// Seven in ten messages are new orders.
+/// Counts the new orders: seven in ten messages.
 fn distinct(orders: usize) -> usize {
     orders * 7 / 10
 }
@@ -140,7 +140,7 @@ impl Place {
         self.delivered + self.host.invocations().iter().filter(|invocation| invocation.succeeded).count()
     }
 
-    /// Three crashes are too many for a host: it gives its messages back and ends. Its platform starts another.
+    /// Starts another host when this one has stopped, as its platform does: three crashes are too many for a host.
     async fn restart_if_stopped(&mut self, account: &Account) {
         if self.host.stopped().is_some() {
             self.delivered = self.delivered();
@@ -149,7 +149,7 @@ impl Place {
         }
     }
 
-    /// Not the one that is dead already.
+    /// Kills the handler, unless it is the one that is dead already.
     async fn kill(&mut self) -> bool {
         let is_up = self.host.ready_again(self.killed).await.is_ok();
         self.killed = self.host.worker_pid();
@@ -182,7 +182,7 @@ async fn kill_and_deliver(account: &Account, producer: tokio::task::JoinHandle<(
     places.map(|place| place.delivered())
 }
 
-/// Whether nothing is left to deliver. What was killed too often goes back on the queue, as an operator would do it.
+/// Says whether nothing is left to deliver. Puts poisoned messages back on the queue, as an operator would do.
 async fn is_done(account: &Account, put_back: &mut usize) -> bool {
     if account.queue_length("orders").await.unwrap() > 0 {
         return false;

@@ -96,7 +96,7 @@ impl App {
         Ok(Self { root, executable, settings, _folder: None })
     }
 
-    /// With no settings but the ones that every Function App has, as there is nothing else in the package.
+    /// Unpacks a package. There are no settings in it, so it gets only those that every Function App has.
     fn from_package(file: &Path) -> Result<Self> {
         let archive = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
         let folder = tempfile::tempdir()?;
@@ -187,7 +187,7 @@ async fn fire_timer(host: &LocalHost) -> Result<()> {
     }
 }
 
-/// A console line within the story: indented, and marked when it is grave.
+/// Prints a console line within the story: indented, and marked when it is grave.
 fn print_line(line: &Line) {
     let mark = match line.level {
         Level::Information => ' ',

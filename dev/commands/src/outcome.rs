@@ -77,7 +77,8 @@ impl Outcome {
         ]
     }
 
-    /// Every accepted sample after the first got the receipt of the one before it, unless it is an order of its own.
+    /// Says whether every accepted sample after the first got the receipt of the one before it, unless it is an order of
+    /// its own.
     fn duplicates_got_the_first_receipt(&self) -> bool {
         let answers = self.samples.iter().zip(&self.answers).filter(|(sample, _)| sample.is_accepted());
         let receipts: Vec<_> = answers.map(|(sample, answer)| (&sample.outcome, &answer.return_value)).collect();

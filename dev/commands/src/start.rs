@@ -77,7 +77,7 @@ async fn run_app(arguments: &Arguments, app_root: PathBuf, settings_file: &Path,
     run_local_host(Options { app_root, settings, executable, admin_port, sink, ..Options::default() }).await
 }
 
-/// The queues and the handler of this repository's app.
+/// Creates the queues and builds the handler of this repository's app.
 async fn prepare(root: &Path, account: &Account) -> Result<PathBuf> {
     for queue in QUEUES {
         account.create_queue(queue).await?;
@@ -86,7 +86,7 @@ async fn prepare(root: &Path, account: &Account) -> Result<PathBuf> {
     build_handler(root).await
 }
 
-/// The developer's settings, made from the example the first time.
+/// Returns the file of the developer's settings, copied from the example the first time.
 fn settings_file(root: &Path) -> Result<PathBuf> {
     let file = root.join("local.settings.json");
     if !file.exists() {
@@ -96,7 +96,7 @@ fn settings_file(root: &Path) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// None when somebody else's emulator is there already.
+/// Starts Azurite, unless another emulator is there already.
 async fn start_storage(free_ports: bool) -> Result<Option<Azurite>> {
     if free_ports {
         let azurite = Azurite::start(Ports::Free, Persistence::Memory).await?;

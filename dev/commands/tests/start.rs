@@ -65,7 +65,7 @@ impl Running {
         Account::from_connection_string(text.trim()).unwrap()
     }
 
-    /// Every port that something of this run listens on.
+    /// Returns every port that something of this run listens on.
     fn ports(&self) -> Vec<u16> {
         let account = self.account();
         let port = |service| account.endpoint(service).rsplit([':', '/']).find_map(|part| part.parse().ok()).unwrap();
@@ -105,7 +105,7 @@ fn is_open(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
-/// Whether a process with one of these ports on its command line is left, where the system can tell.
+/// Says whether a process with one of these ports on its command line is left, where the system can tell.
 fn is_left(ports: &[u16]) -> bool {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());

@@ -95,7 +95,7 @@ impl Running {
         }
     }
 
-    /// Only the fast storage counts.
+    /// Returns the counts of the fast storage, the only one that counts.
     fn counts(&self) -> Option<storage::Counts> {
         match self {
             Self::Fast(storage) => Some(storage.counts()),

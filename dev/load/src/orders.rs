@@ -39,7 +39,7 @@ pub(super) struct Orders {
 }
 
 impl Orders {
-    /// The orders of the run `run`, whose ids are its own.
+    /// Makes the orders of the run `run`, whose ids are its own.
     pub(super) fn new(mix: Mix, run: u8) -> Result<Self> {
         ensure!(run < 100, "too many runs: an id has two digits for them");
         Ok(Self {
@@ -51,7 +51,7 @@ impl Orders {
         })
     }
 
-    /// The body of the invocation for the order `number`.
+    /// Returns the body of the invocation for the order `number`.
     pub(super) fn body(&self, number: u64) -> Bytes {
         let original = self.original(number);
         let size = chance(original, 1);
@@ -67,7 +67,7 @@ impl Orders {
         number >= FIRST && chance(number, 2) < self.mix.duplicates
     }
 
-    /// The number under which the order was sent first.
+    /// Returns the number under which the order was sent first.
     fn original(&self, number: u64) -> u64 {
         let mut original = number;
         while self.is_duplicate(original) {
@@ -77,7 +77,7 @@ impl Orders {
     }
 }
 
-/// A number below 100 that looks random and is not.
+/// Returns a number below 100 that looks random and is not.
 fn chance(number: u64, salt: u64) -> u64 {
     fastrand::Rng::with_seed(number * 4 + salt).u64(0..100)
 }
@@ -152,7 +152,7 @@ struct Metadata<'a> {
     members: serde_json::Map<String, Value>,
 }
 
-/// The body that the host makes of a message: what is no object is JSON in a JSON string.
+/// Makes the body as the host does: all but objects is JSON in a JSON string.
 fn invocation(order: &Value) -> Result<String> {
     let mut members = serde_json::Map::new();
     for (name, value) in order.as_object().into_iter().flatten() {

@@ -73,7 +73,7 @@ impl Handler {
         Some(Memory { now: field("VmRSS:")?, peak: field("VmHWM:")? })
     }
 
-    /// Whether it has not ended by itself.
+    /// Says whether it has not ended by itself.
     pub(super) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
@@ -97,12 +97,13 @@ impl Drop for Handler {
     }
 }
 
-/// The processor time of this process, where the system has `/proc`.
+/// Returns the processor time of this process, where the system has `/proc`.
 pub(super) fn own_cpu_time() -> Option<Duration> {
     cpu_time("self")
 }
 
-/// User and system time of all threads, also those that ended: [`/proc/pid/stat`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
+/// Returns the user and system time of all threads, also those that ended.
+/// [`/proc/pid/stat`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html)
 fn cpu_time(process: &str) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name of the program comes second, and may hold anything; the state is the first field after it.

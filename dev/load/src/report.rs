@@ -155,7 +155,7 @@ impl Report {
         }
     }
 
-    /// Whether all orders, and nothing else, were stored and published.
+    /// Says whether all orders, and nothing else, were stored and published.
     pub(crate) fn is_correct(&self) -> bool {
         self.checks.iter().all(|check| check.expected == check.found)
     }

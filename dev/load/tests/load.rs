@@ -15,7 +15,7 @@ fn load(handler: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_load")).arg("--handler").arg(handler).args(arguments).output().unwrap()
 }
 
-/// The handler of this workspace, which `cargo test --workspace` builds beside the command.
+/// Returns the handler of this workspace, which `cargo test --workspace` builds beside the command.
 fn handler() -> PathBuf {
     let handler = Path::new(env!("CARGO_BIN_EXE_load")).with_file_name("handler");
     assert!(handler.exists(), "there is no {}: run `cargo build --locked --bin handler`", handler.display());

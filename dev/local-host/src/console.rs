@@ -90,7 +90,7 @@ impl Console {
         self.kept().iter().cloned().collect()
     }
 
-    /// The first line that contains `text`, be it written already.
+    /// Waits for the first line that contains `text`, unless it is written already.
     pub(crate) async fn wait_for(&self, text: &str, limit: Duration) -> Result<Line> {
         let mut written = self.written.subscribe();
         let find = async {

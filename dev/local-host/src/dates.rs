@@ -17,27 +17,27 @@ const MILLISECONDS: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 const GENERAL: &[BorrowedFormatItem<'_>] = format_description!("[month]/[day]/[year] [hour]:[minute]:[second]");
 
-/// `2026-08-31T10:15:30+00:00`: the fraction is lost in binding data.
+/// Formats as `2026-08-31T10:15:30+00:00`: the fraction is lost in binding data.
 pub(crate) fn to_seconds(time: OffsetDateTime) -> String {
     utc(time, SECONDS) + "+00:00"
 }
 
-/// `2026-08-31T10:15:30.1234567+00:00`, without zeros at the end of the fraction.
+/// Formats as `2026-08-31T10:15:30.1234567+00:00`, without zeros at the end of the fraction.
 pub(crate) fn to_ticks(time: OffsetDateTime) -> String {
     utc(time, SECONDS) + &fraction(&utc(time, TICKS)) + "+00:00"
 }
 
-/// `2026-08-31T10:15:30.1234560+00:00`, always with all seven digits.
+/// Formats as `2026-08-31T10:15:30.1234560+00:00`, always with all seven digits.
 pub(crate) fn to_round_trip(time: OffsetDateTime) -> String {
     format!("{}.{}+00:00", utc(time, SECONDS), utc(time, TICKS))
 }
 
-/// `2026-08-31T10:15:30.1234567Z`, without zeros at the end of the fraction.
+/// Formats as `2026-08-31T10:15:30.1234567Z`, without zeros at the end of the fraction.
 pub(crate) fn to_zulu(time: OffsetDateTime) -> String {
     utc(time, SECONDS) + &fraction(&utc(time, TICKS)) + "Z"
 }
 
-/// `2026-08-31T10:15:30.123Z`: what the console prints in front of a line.
+/// Formats as `2026-08-31T10:15:30.123Z`, as the console does in front of a line.
 pub(crate) fn to_console(time: OffsetDateTime) -> String {
     utc(time, MILLISECONDS)
 }
@@ -48,12 +48,12 @@ pub(crate) fn parse(text: &str) -> Option<OffsetDateTime> {
     Some(time.assume_offset(zone.unwrap_or(UtcOffset::UTC)))
 }
 
-/// `08/31/2026 10:15:30` for a string that .NET takes for a time.
+/// Formats a string that .NET takes for a time as `08/31/2026 10:15:30`.
 pub(crate) fn general(text: &str) -> Option<String> {
     Some(utc(parse(text)?, GENERAL))
 }
 
-/// A string that .NET takes for a time, as Newtonsoft writes it back.
+/// Formats a string that .NET takes for a time as Newtonsoft writes it back.
 pub(crate) fn normal(text: &str) -> Option<String> {
     let (time, zone) = split(text)?;
     let time = time.assume_offset(zone.unwrap_or(UtcOffset::UTC));

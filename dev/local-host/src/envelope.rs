@@ -48,7 +48,7 @@ pub(crate) struct QueueMessage {
 }
 
 impl QueueMessage {
-    /// A message that never was on a queue: the admin endpoint's.
+    /// Makes a message that never was on a queue, for the admin endpoint.
     pub(crate) fn manual(text: &str, now: OffsetDateTime) -> Self {
         let content = text.into();
         let (next_visible, expires) = (FAR_FUTURE, FAR_FUTURE);
@@ -79,7 +79,7 @@ pub(crate) struct ScheduleStatus {
 }
 
 impl ScheduleStatus {
-    /// The form it has in the invocation and in the status blob.
+    /// Converts it to its form in the invocation and in the status blob.
     pub(crate) fn to_json(&self) -> Json {
         // A `DateTime` that was never set is the year 1, and has no offset.
         let last = self.last.map_or_else(|| "0001-01-01T00:00:00".to_owned(), dates::to_ticks);
@@ -102,7 +102,7 @@ pub(crate) struct RetryContext {
     pub(crate) failed: Option<FailedAttempt>,
 }
 
-/// The body for a queue function.
+/// Composes the body for a queue function.
 pub(crate) fn queue(invocation_data: &InvocationData<'_>, message: &QueueMessage, data_type: DataType) -> String {
     let content = String::from_utf8_lossy(&message.content);
     let data = match data_type {
@@ -131,7 +131,7 @@ pub(crate) fn queue(invocation_data: &InvocationData<'_>, message: &QueueMessage
     body(invocation_data, data, metadata, None)
 }
 
-/// The body for a timer function; `input` is what the admin endpoint was given.
+/// Composes the body for a timer function; `input` was given to the admin endpoint.
 pub(crate) fn timer(
     invocation_data: &InvocationData<'_>,
     info: &TimerInfo,
@@ -205,7 +205,7 @@ fn body(
         .compact()
 }
 
-/// Double encoding: the JSON text of a value, as a JSON string. A string that looks like a time stays what it is,
+/// Encodes twice: the JSON text of a value, as a JSON string. A string that looks like a time stays the same,
 /// because the inner quotes hide it from the date detection.
 fn encoded(value: Json) -> Json {
     Json::Text(match value {

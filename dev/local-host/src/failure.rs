@@ -20,7 +20,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// An exception of the HTTP client.
+    /// Makes an exception of the HTTP client.
     pub(crate) fn of_http(message: String) -> Self {
         Self::Thrown(Some("System.Net.Http"), message)
     }
@@ -44,7 +44,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// `00:05:00`
+/// Formats as `00:05:00`.
 pub(crate) fn time_span(limit: Duration) -> String {
     let seconds = limit.as_secs();
     format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
@@ -61,7 +61,7 @@ pub(crate) struct FailedAttempt {
 }
 
 impl FailedAttempt {
-    /// The exception of the attempt as Newtonsoft writes it.
+    /// Converts the exception of the attempt as Newtonsoft writes it.
     pub(crate) fn to_json(&self, function: &str) -> Json {
         let name = format!("Functions.{function}");
         match &self.failure {

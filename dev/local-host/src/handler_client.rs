@@ -59,7 +59,7 @@ pub(crate) struct Prober {
 }
 
 impl Prober {
-    /// `limit` bounds the wait for one answer.
+    /// Makes a prober; `limit` bounds the wait for one answer.
     pub(crate) fn new(port: u16, limit: Duration) -> Self {
         // A connection kept from one life of the handler would be broken in the next.
         let mut builder = Client::builder(TokioExecutor::new());
@@ -97,7 +97,7 @@ pub(crate) struct HandlerClient {
 }
 
 impl HandlerClient {
-    /// `traced` when Application Insights is set up: only then has a request a trace to belong to.
+    /// Makes a client; `traced` when Application Insights is set up: only then has a request a trace to belong to.
     pub(crate) fn new(port: u16, framing: Framing, traced: bool) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .http1_title_case_headers(true)
@@ -184,7 +184,7 @@ async fn answer(response: Response<Incoming>) -> Result<Answer, CallError> {
     })
 }
 
-/// A sampled-out trace of its own. <https://www.w3.org/TR/trace-context/#traceparent-header>
+/// Makes a sampled-out trace of its own. <https://www.w3.org/TR/trace-context/#traceparent-header>
 fn trace_parent() -> String {
     format!("00-{:032x}-{:016x}-00", fastrand::u128(1..), fastrand::u64(1..))
 }

@@ -221,7 +221,7 @@ impl Invoker {
         }
     }
 
-    /// The handler is killed and with it every other invocation it was busy with.
+    /// Kills the handler, and with it every other invocation in flight.
     async fn time_out(&self, call: &Call<'_>, limit: Duration, process: Option<i32>) -> Failure {
         let name = &call.function.name;
         let text = format!("Timeout value of {} exceeded by function 'Functions.{name}'", time_span(limit));
@@ -262,7 +262,7 @@ fn broken(cause: &str) -> Failure {
     Failure::of_http(format!("An error occurred while sending the request. {cause}"))
 }
 
-/// The return value as it was sent; the host's own reading of it rewrites times and numbers.
+/// Returns the return value as it was sent; the host's own reading of it rewrites times and numbers.
 fn sent_return_value(body: &[u8]) -> Option<serde_json::Value> {
     let mut values = serde_json::Deserializer::from_slice(body).into_iter::<serde_json::Map<_, _>>();
     let members = values.next()?.ok()?;

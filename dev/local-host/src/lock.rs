@@ -81,17 +81,17 @@ impl Lock {
     }
 }
 
-/// Anything else is a moment's trouble.
+/// Says whether the lease is lost. Anything else is a moment's trouble.
 fn is_lost(error: &StorageError) -> bool {
     error.status().is_some_and(|status| (400..500).contains(&status))
 }
 
-/// The blob whose lease lets one host listen for a function, in [`CONTAINER`].
+/// Names the blob whose lease lets one host listen for a function, in [`CONTAINER`].
 pub(crate) fn listener_blob(host_id: &str, function: &str) -> String {
     format!("locks/{host_id}/Host.Functions.{function}.Listener")
 }
 
-/// The blob whose lease makes one host the primary one, in [`CONTAINER`].
+/// Names the blob whose lease makes one host the primary one, in [`CONTAINER`].
 pub(crate) fn host_blob(host_id: &str) -> String {
     format!("locks/{host_id}/host")
 }

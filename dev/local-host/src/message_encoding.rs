@@ -28,7 +28,7 @@ pub(crate) enum Decoded {
 }
 
 impl MessageEncoding {
-    /// The text for the queue.
+    /// Encodes a message as text for the queue.
     pub(crate) fn encode(self, message: &[u8]) -> String {
         match self {
             Self::None => String::from_utf8_lossy(message).into_owned(),
@@ -36,7 +36,7 @@ impl MessageEncoding {
         }
     }
 
-    /// The message that a text on the queue stands for.
+    /// Decodes a text on the queue.
     pub(crate) fn decode(self, text: &str) -> Decoded {
         match (self, base64_bytes(text)) {
             (Self::None, _) => Decoded::Text(text.to_owned()),
@@ -48,7 +48,7 @@ impl MessageEncoding {
     }
 }
 
-/// `Convert.FromBase64String`: white space does not count, the padding does.
+/// Decodes as `Convert.FromBase64String`: white space does not count, the padding does.
 pub(crate) fn base64_bytes(text: &str) -> Option<Vec<u8>> {
     let text: String = text.chars().filter(|character| !matches!(character, ' ' | '\t' | '\r' | '\n')).collect();
     BASE64.decode(text).ok()

@@ -9,7 +9,7 @@ use crate::{bindings::DataType, json::Json, message_encoding::base64_bytes};
 /// Newtonsoft's default limit on nesting.
 const DEPTH: usize = 64;
 
-/// The messages an output value becomes, before the queue's own encoding.
+/// Converts an output value into messages, before the queue's own encoding.
 pub(crate) fn messages(value: &Json, data_type: DataType) -> Vec<Vec<u8>> {
     match value {
         Json::Null => Vec::new(),

@@ -60,7 +60,7 @@ pub(crate) fn judge(answer: &Answer) -> Verdict {
     }
 }
 
-/// The host puts the whole answer into the exception, and so into the next attempt of a timer.
+/// Words the exception. The host puts the whole answer into it, and so into the next attempt of a timer.
 fn invalid(answer: &Answer, detail: &str) -> String {
     let Answer { status, reason, content_type, body } = answer;
     let content_type = content_type.as_deref().unwrap_or_default();

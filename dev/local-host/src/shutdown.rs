@@ -76,7 +76,7 @@ impl Shutdown {
         self.end.cancel();
     }
 
-    /// The end of everything at once, as of a process.
+    /// Ends everything at once, as the death of a process does.
     pub(crate) fn kill(&self) {
         self.killed.cancel();
         self.stop.cancel();

@@ -13,7 +13,7 @@ use crate::{Entry, Package, PackageError, is_plain_path};
 const COMPRESSION_LEVEL: i64 = 9;
 
 impl Package {
-    /// The zip. The same files give the same bytes.
+    /// Composes the zip. The same files give the same bytes.
     ///
     /// # Errors
     /// When it becomes too large for the format.

@@ -112,7 +112,7 @@ fn libraries(elf: &Elf<'_>) -> Result<Vec<String>, object::Error> {
     needed.map(|entry| table.string(entry).map(|name| String::from_utf8_lossy(name).into_owned())).collect()
 }
 
-/// The newest of the versions that the file's symbols ask for.
+/// Finds the newest of the versions that the file's symbols ask for.
 fn newest_glibc(elf: &Elf<'_>) -> Result<Version, object::Error> {
     let (sections, endian, data) = (elf.elf_section_table(), elf.endian(), elf.data());
     let mut newest = Version { major: 2, minor: 0 };
@@ -126,7 +126,7 @@ fn newest_glibc(elf: &Elf<'_>) -> Result<Version, object::Error> {
     Ok(newest)
 }
 
-/// None for `GCC_3.0`, and for `GLIBC_PRIVATE`, which no ordinary program asks for.
+/// Reads a version; none for `GCC_3.0`, and for `GLIBC_PRIVATE`, which no ordinary program asks for.
 fn glibc_version(name: &[u8]) -> Option<Version> {
     let mut numbers = std::str::from_utf8(name).ok()?.strip_prefix("GLIBC_")?.split('.');
     Some(Version { major: numbers.next()?.parse().ok()?, minor: numbers.next()?.parse().ok()? })

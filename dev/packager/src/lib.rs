@@ -157,7 +157,7 @@ fn entry_name(root: &Path) -> Result<String, PackageError> {
     if is_plain_path(&name) && !name.contains('%') { Ok(name) } else { Err(PackageError::EntryName(name)) }
 }
 
-/// Whether `name` is the path of a file inside a folder, on every system.
+/// Says whether `name` is the path of a file inside a folder, on every system.
 fn is_plain_path(name: &str) -> bool {
     let is_plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', ':', '\0']);
     name.split('/').all(is_plain)

@@ -67,7 +67,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The handler as it is released, with all its libraries in it.
+/// Builds the handler as it is released, with all its libraries in it.
 async fn build_static(root: &Path) -> Result<PathBuf> {
     ensure!(
         IS_BUILT_HERE,

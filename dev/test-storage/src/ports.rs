@@ -24,7 +24,7 @@ const ATTEMPTS: usize = 1_000;
 /// The start of the next search. Processes begin at different places.
 static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..)));
 
-/// A port of the loopback interface that nobody listens on.
+/// Finds a port of the loopback interface that nobody listens on.
 ///
 /// # Errors
 /// When a thousand of them are taken.
@@ -34,8 +34,8 @@ pub fn free_port() -> Result<u16> {
     ports.take(ATTEMPTS).find(|port| is_free(*port).is_ok()).context("no free port on loopback")
 }
 
-/// Without listening: a program that is being started holds this socket too, until it is loaded, and one that listens
-/// would be in the way of whom the port is for.
+/// Binds without listening: a program that is being started holds this socket too, until it is loaded, and a listening
+/// socket would keep the port from its user.
 fn is_free(port: u16) -> std::io::Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;

@@ -17,7 +17,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Whether the message takes effect, or has taken it before.
+    /// Says whether the message takes effect, or has taken it before.
     pub fn is_accepted(&self) -> bool {
         self.outcome == "committed" || self.outcome == "duplicate"
     }

@@ -77,14 +77,14 @@ impl Run {
         self.replace_host().await;
     }
 
-    /// Another host takes over from one that is dead.
+    /// Starts another host that takes over from one that is dead.
     async fn replace_host(&mut self) {
         self.lift();
         self.app.host = self.app.second_instance().await;
         self.counted = 0;
     }
 
-    /// Another host takes over from one that ends in good order: no receive of it is left that could take a message.
+    /// Lets another host take over from one that ends in order: no receive of it is left that could take a message.
     async fn hand_over(&mut self) {
         self.lift();
         let other = self.app.second_instance().await;

@@ -186,7 +186,7 @@ fn message(failure: &Failure) -> &'static str {
     if matches!(failure, Failure::KillHostRejecting(..)) { NO_ORDER } else { ORDER }
 }
 
-/// Whether table and queue are there before.
+/// Says whether table and queue are there before.
 fn has_earlier(failure: &Failure) -> bool {
     !matches!(
         failure,

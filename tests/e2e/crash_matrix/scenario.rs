@@ -119,7 +119,7 @@ pub(super) enum Failure {
 pub(super) const ALWAYS: usize = usize::MAX;
 
 impl Failure {
-    /// The step at which it is injected, for the document.
+    /// Returns the step at which it is injected, for the document.
     pub(super) fn step(&self) -> String {
         match self {
             Self::KillHandler(step, _) | Self::KillHandlerInTick(step, _) => step.to_string(),
@@ -132,7 +132,7 @@ impl Failure {
         }
     }
 
-    /// The failure itself, for the document.
+    /// Returns the failure itself, for the document.
     pub(super) fn fault(&self) -> String {
         match self {
             Self::KillHandler(_, moment) => format!("handler killed {}", at(*moment)),

@@ -23,7 +23,7 @@ pub(super) const TWO_DELIVERIES: [(&str, &str); 2] = [
     ("AzureFunctionsJobHost__extensions__queues__visibilityTimeout", "00:00:00"),
 ];
 
-/// The clock of the handler is off.
+/// Starts an app whose handler has a wrong clock.
 pub(super) async fn with_clock(hours: i64) -> App {
     let offset = (hours * 3_600).to_string();
     let library = clock::library();
@@ -32,7 +32,7 @@ pub(super) async fn with_clock(hours: i64) -> App {
     App::start_with(&settings).await
 }
 
-/// The host has the right key and the handler another.
+/// Starts an app whose host has the right key and whose handler has another.
 pub(super) async fn with_wrong_key() -> App {
     let account = azurite::shared().await.unwrap().account().unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -34,7 +34,7 @@ impl Step {
         }
     }
 
-    /// The proxy that sees this request.
+    /// Returns the proxy that sees this request.
     pub(super) fn proxy(self, app: &App) -> &FaultProxy {
         match self {
             Self::CreateTable | Self::Commit | Self::ReadRecord | Self::DeleteOutboxRow => &app.tables,
@@ -42,12 +42,12 @@ impl Step {
         }
     }
 
-    /// The first `count` of these requests meet `fault`, the others of the same proxy pass.
+    /// Injects `fault` into the first `count` of these requests; the others of the same proxy pass.
     pub(super) fn inject(self, app: &App, count: usize, fault: Fault) {
         self.proxy(app).set_rule(self.rule(count, fault, |_| Fault::Pass));
     }
 
-    /// A rule for the first `count` of these requests, and another for what it does not concern.
+    /// Makes a rule for the first `count` of these requests, and another for all others.
     pub(super) fn rule(
         self,
         mut count: usize,
@@ -87,8 +87,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// A message received under this rule is hidden for a second instead of ten minutes, which is how long it takes until
-/// the message of a dead host comes back.
+/// Hides a received message for a second instead of ten minutes, after which the message of a dead host comes back.
 pub(super) fn short_visibility(request: &Request) -> Fault {
     if !request.target.contains("visibilitytimeout=600") {
         return Fault::Pass;

@@ -19,13 +19,13 @@ pub(super) struct Connection {
     pub(super) is_cut: bool,
 }
 
-/// A message as the host delivers it.
+/// Composes a message as the host delivers it.
 pub(super) fn from_the_host(message: &str) -> String {
     json!({ "Data": { "msg": serde_json::to_string(message).unwrap() }, "Metadata": { "DequeueCount": "1" } })
         .to_string()
 }
 
-/// A request to a function.
+/// Composes a request to a function.
 pub(super) fn request(path: &str, head: &str, body: &[u8]) -> Vec<u8> {
     [format!("POST /{path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{head}\r\n").as_bytes(), body].concat()
 }
@@ -71,7 +71,7 @@ fn heads() -> impl Strategy<Value = String> {
     prop_oneof![3 => Just(String::new()), 1 => subsequence(lines, 1..4).prop_map(|lines| lines.concat())]
 }
 
-/// Right and wrong ways to say where the body ends.
+/// Frames a body, in right and wrong ways.
 fn framed(path: &str, head: &str, body: &[u8], way: usize) -> Vec<u8> {
     let length = body.len();
     let chunked = |size: &str, end: &str| {

@@ -53,7 +53,7 @@ impl Connection {
     }
 }
 
-/// An invocation of the right kind, answered in the right way.
+/// Sends an invocation of the right kind, and checks that the answer is right.
 async fn invoke(app: &App, id: &str) -> Result<(), String> {
     let body = from_the_host(&format!(r#"{{"id":"{id}"}}"#));
     let head = format!("connection: close\r\ncontent-length: {}\r\n", body.len());
@@ -70,14 +70,14 @@ fn statuses(answer: &[u8]) -> Vec<String> {
     text.split("HTTP/1.1 ").skip(1).map(|answer| answer.chars().take(3).collect()).collect()
 }
 
-/// The most memory that the process has used so far, in bytes, where the system tells.
+/// Returns the most memory that the process has used so far, in bytes, where the system tells.
 fn peak_memory(pid: i32) -> Option<usize> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1_024)
 }
 
-/// It lives, nothing in it panicked, and it has not used more memory than `limit`.
+/// Checks that it lives, that nothing in it panicked, and that it has not used more memory than `limit`.
 fn check_alive(app: &App, pid: i32, limit: usize) {
     assert_eq!(app.host.worker_pid(), Some(pid), "the process has ended");
     assert!(app.lines_with("panicked").is_empty(), "{:?}", app.lines_with("panicked"));

@@ -70,7 +70,7 @@ pub(super) fn load(file: &Path, settings: &Settings) -> Result<Function> {
     document.and_then(|document| check(name, &document, settings)).with_context(|| format!("{}", file.display()))
 }
 
-/// The host would take any other file for a script, and guess at a language.
+/// Refuses any other file: the host would take it for a script, and guess at a language.
 fn only_file(file: &Path) -> Result<()> {
     let folder = file.parent().unwrap_or(file);
     for entry in folder.read_dir().with_context(|| format!("cannot list {}", folder.display()))? {
@@ -164,7 +164,7 @@ fn data_type(text: Option<&str>) -> Result<DataType> {
     }
 }
 
-/// <https://learn.microsoft.com/rest/api/storageservices/naming-queues-and-metadata>
+/// Checks a [name of a queue](https://learn.microsoft.com/rest/api/storageservices/naming-queues-and-metadata).
 fn queue_name(text: &str, settings: &Settings) -> Result<String> {
     let name = resolve(text, settings, must_resolve).context("queueName")?.to_lowercase();
     let characters = name.chars().all(|character| character.is_ascii_alphanumeric() || character == '-');

@@ -229,7 +229,7 @@ fn function_timeout(text: Option<&str>) -> Result<Option<Duration>> {
     }
 }
 
-/// <https://learn.microsoft.com/azure/azure-functions/extension-bundles>
+/// Checks the [extension bundle](https://learn.microsoft.com/azure/azure-functions/extension-bundles).
 fn check_bundle(bundle: &Bundle) -> Result<()> {
     let known = bundle.id.starts_with("Microsoft.Azure.Functions.ExtensionBundle");
     ensure!(known, "extensionBundle.id: there is no bundle '{}'", bundle.id);
@@ -248,7 +248,7 @@ fn check_queues(queues: Queues) -> Result<Queues> {
     Ok(queues)
 }
 
-/// Configuration is text to the host: a number may come as a string, and does when a setting overrides it.
+/// Reads a number that may come as a string, and does when a setting overrides it: configuration is text to the host.
 fn number<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) -> Result<T, D::Error> {
     let text = match Value::deserialize(deserializer)? {
         Value::String(text) => text,

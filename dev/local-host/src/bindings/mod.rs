@@ -145,12 +145,12 @@ impl App {
         Ok(Self { root: root.to_owned(), host, functions, settings })
     }
 
-    /// The function with this name; like the host, whatever the case.
+    /// Finds the function with this name, whatever the case, like the host.
     pub fn function(&self, name: &str) -> Option<&Function> {
         self.functions.iter().find(|function| function.name.eq_ignore_ascii_case(name))
     }
 
-    /// The value of a connection: the setting itself, or with `AzureWebJobs` in front.
+    /// Returns the value of a connection: the setting itself, or with `AzureWebJobs` in front.
     ///
     /// # Errors
     /// When there is no such setting.
@@ -162,7 +162,7 @@ impl App {
 }
 
 impl Function {
-    /// The setting with the connection of a queue trigger.
+    /// Returns the setting with the connection of a queue trigger.
     pub(crate) fn trigger_connection(&self) -> Option<&str> {
         match &self.trigger {
             Trigger::Queue { connection, .. } => Some(connection),
@@ -174,7 +174,7 @@ impl Function {
         self.trigger_connection().is_some() || !self.outputs.is_empty()
     }
 
-    /// Whether the return value has a binding of its own.
+    /// Says whether the return value has a binding of its own.
     pub(crate) fn binds_return_value(&self) -> bool {
         self.outputs.iter().any(|output| output.name == "$return")
     }

@@ -38,7 +38,7 @@ impl Schedule {
         Ok(Self::Cron(Box::new(cron)))
     }
 
-    /// The first tick after `time`.
+    /// Returns the first tick after `time`.
     ///
     /// # Errors
     /// When there is none, such as on 30 February.
@@ -69,7 +69,7 @@ impl Schedule {
         }
     }
 
-    /// The host keeps no memory of schedules that tick more than once a minute.
+    /// Says whether the host remembers the schedule: not if it ticks more than once a minute.
     pub fn is_monitored_after(&self, time: OffsetDateTime) -> bool {
         let mut ticks = std::iter::successors(Some(time), |tick| self.next_after(*tick).ok()).skip(1).take(6);
         let Some(mut previous) = ticks.next() else { return false };
@@ -81,7 +81,7 @@ impl Schedule {
     }
 }
 
-/// Whether there is something that the parser knows and NCRONTAB does not.
+/// Says whether there is something that the parser knows and NCRONTAB does not.
 fn is_extended(fields: &[&str]) -> bool {
     let signs = fields.iter().any(|field| field.contains(['?', '#', '@', '+']));
     // The last and the nearest working day. Elsewhere these letters are part of a name.

@@ -16,7 +16,7 @@ struct LocalSettings {
     values: BTreeMap<String, Option<String>>,
 }
 
-/// The values of a local settings file.
+/// Reads the values of a local settings file.
 ///
 /// # Errors
 /// When the file is missing, malformed, or counts as encrypted.

@@ -29,13 +29,13 @@ fn whole(text: &str, max: u64) -> Option<u64> {
     text.parse().ok().filter(|value| digits && *value <= max)
 }
 
-/// For `deserialize_with`.
+/// Reads a time span, for `deserialize_with`.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse(&text).ok_or_else(|| D::Error::custom(format!("'{text}' is not a time span like 00:00:30")))
 }
 
-/// For `deserialize_with` on a field that may be absent.
+/// Reads a time span that may be absent, for `deserialize_with`.
 pub(super) fn deserialize_some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     deserialize(deserializer).map(Some)
 }

@@ -159,7 +159,7 @@ impl LocalHost {
         Ok([first, second])
     }
 
-    /// Every finished invocation so far.
+    /// Returns every finished invocation so far.
     pub fn invocations(&self) -> Vec<Invocation> {
         self.state.invoker.finished().clone()
     }
@@ -199,7 +199,7 @@ impl LocalHost {
         self.state.invoker.message_written.send_replace(());
     }
 
-    /// The console so far.
+    /// Returns the console so far.
     pub fn lines(&self) -> Vec<Line> {
         self.state.invoker.console.lines()
     }
@@ -212,12 +212,12 @@ impl LocalHost {
         self.state.invoker.console.wait_for(text, limit).await
     }
 
-    /// The handler's process id, while it is up.
+    /// Returns the handler's process id, while it is up.
     pub fn worker_pid(&self) -> Option<i32> {
         self.state.invoker.worker.id()
     }
 
-    /// The handler's port, the same for all of its lives.
+    /// Returns the handler's port, the same for all of its lives.
     pub fn worker_port(&self) -> u16 {
         self.state.invoker.worker.port
     }
@@ -235,7 +235,7 @@ impl LocalHost {
         self.state.invoker.drop_answers(count);
     }
 
-    /// Why the host stopped by itself, if it did.
+    /// Returns why the host stopped by itself, if it did.
     pub fn stopped(&self) -> Option<String> {
         match &*self.state.invoker.worker.state().borrow() {
             State::Stopped(reason) => Some(reason.clone()),
@@ -253,12 +253,12 @@ impl LocalHost {
         }
     }
 
-    /// The port of the admin endpoint, if there is one.
+    /// Returns the port of the admin endpoint, if there is one.
     pub fn admin_port(&self) -> Option<u16> {
         self.admin_port
     }
 
-    /// The functions as Core Tools list them at the start: name and kind of trigger.
+    /// Returns the functions as Core Tools list them at the start: name and kind of trigger.
     pub fn functions(&self) -> impl Iterator<Item = (&str, &'static str)> {
         self.state.app.functions.iter().map(|function| match function.trigger {
             Trigger::Queue { .. } => (function.name.as_str(), "queueTrigger"),
@@ -281,7 +281,7 @@ impl Drop for LocalHost {
     }
 }
 
-/// A message that seems to have been on a queue.
+/// Makes a message that seems to have been on a queue.
 fn message(text: &str) -> QueueMessage {
     let now = OffsetDateTime::now_utc();
     let minutes = time::Duration::minutes;

@@ -93,7 +93,7 @@ impl HostState {
         Ok(())
     }
 
-    /// Among the hosts of an app one is the primary one. It has nothing to do here, but says so.
+    /// Holds the lock of the primary host among the hosts of an app. It has nothing to do here, but says so.
     async fn hold_host_lock(self: Arc<Self>, account: Account) {
         let console = Arc::clone(&self.invoker.console);
         let blob = host_blob(host_id(&self.app));

@@ -32,14 +32,14 @@ impl Json {
         Self::Object(members.map(|(name, value)| (name.to_owned(), value)).into())
     }
 
-    /// The value without any white space.
+    /// Formats the value without any white space.
     pub(crate) fn compact(&self) -> String {
         let mut text = String::new();
         self.write(&mut text, None);
         text
     }
 
-    /// The value over several lines, two spaces a level.
+    /// Formats the value over several lines, two spaces a level.
     pub(crate) fn indented(&self) -> String {
         let mut text = String::new();
         self.write(&mut text, Some(0));
@@ -58,7 +58,7 @@ impl Json {
         }
     }
 
-    /// A member of an object.
+    /// Finds a member of an object.
     pub(crate) fn member(&self, name: &str) -> Option<&Self> {
         let Self::Object(members) = self else { return None };
         members.iter().find(|(key, _)| key == name).map(|(_, value)| value)
@@ -116,7 +116,7 @@ fn new_line(text: &mut String, indent: Option<usize>) {
     }
 }
 
-/// A string in quotes. Beside what JSON demands, Newtonsoft escapes the three other line ends of Unicode.
+/// Quotes a string. Beside what JSON demands, Newtonsoft escapes the three other line ends of Unicode.
 pub(crate) fn quoted(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
     quoted.replace('\u{85}', "\\u0085").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")

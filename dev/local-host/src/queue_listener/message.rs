@@ -131,7 +131,7 @@ impl QueueListener {
     }
 }
 
-/// Message or queue gone, or somebody else has the message by now: nothing is left to do.
+/// Says whether the message is lost: it or its queue is gone, or somebody else has it by now. Nothing is left to do.
 fn is_lost(error: &StorageError) -> bool {
     matches!(error.status(), Some(400 | 404 | 409))
 }

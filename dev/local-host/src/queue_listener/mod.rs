@@ -107,7 +107,7 @@ impl QueueListener {
     }
 }
 
-/// 0.1 s after a hit, then 0.2, 0.3, 0.5, 0.9 … each give or take a fifth, up to the limit.
+/// Computes the pause: 0.1 s after a hit, then 0.2, 0.3, 0.5, 0.9 … each give or take a fifth, up to the limit.
 fn pause_after(misses: u32, longest: Duration) -> Duration {
     if misses == 0 {
         return SHORTEST_PAUSE.min(longest);

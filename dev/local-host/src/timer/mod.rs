@@ -171,7 +171,7 @@ impl Timer {
         }
     }
 
-    /// False when there is no further attempt.
+    /// Waits before the next attempt; false when there is none.
     async fn wait_before_retry(&self, count: u32) -> bool {
         let Some(retry) = &self.function.retry else { return false };
         let console = &self.invoker.console;

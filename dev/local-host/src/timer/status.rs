@@ -23,8 +23,8 @@ pub(super) enum Cause {
     Startup,
 }
 
-/// The status after a run that began at `started`. Its end does not matter: what fell due while it ran is in the past
-/// then, and so is run at once, be it by the next host.
+/// Computes the status after a run that began at `started`. Its end does not matter: a tick that fell due while it ran is
+/// in the past then, and is run at once, be it by the next host.
 pub(super) fn after_run(
     schedule: &Schedule,
     cause: Cause,

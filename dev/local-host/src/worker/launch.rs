@@ -118,7 +118,7 @@ async fn for_each_line(stream: impl AsyncRead + Unpin, mut write: impl FnMut(Str
     }
 }
 
-/// A line on stderr; the host quotes the last three errors when the handler exits.
+/// Writes a line on stderr; the host quotes the last three errors when the handler exits.
 fn write_error(console: &Console, only_errors: bool, last_errors: &Mutex<VecDeque<String>>, line: String) {
     let level = level(&line, only_errors);
     if level == Level::Error {
@@ -131,7 +131,7 @@ fn write_error(console: &Console, only_errors: bool, last_errors: &Mutex<VecDequ
     write(console, level, line);
 }
 
-/// A line of the handler, unless it is meant for the host: of its own lines the host shows only the grave ones.
+/// Writes a line of the handler, unless it is meant for the host, which shows only the grave ones of these.
 fn write(console: &Console, level: Level, line: String) {
     let start = line.get(..FOR_THE_HOST.len()).unwrap_or_default();
     if !start.eq_ignore_ascii_case(FOR_THE_HOST) {
@@ -141,7 +141,7 @@ fn write(console: &Console, level: Level, line: String) {
     }
 }
 
-/// The level of a line on stderr; what comes on stdout is information.
+/// Returns the level of a line on stderr; those on stdout are information.
 fn level(line: &str, only_errors: bool) -> Level {
     let line = line.to_lowercase();
     let grave = ["error", "fail", "severe", "unhandled exception"];

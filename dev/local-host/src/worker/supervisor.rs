@@ -158,7 +158,7 @@ impl Probe {
     }
 }
 
-/// Each miss counts 25 ms, however long it took.
+/// Counts the attempts within a limit: each miss counts 25 ms, however long it took.
 fn attempts(limit: Duration) -> u128 {
     limit.as_millis() / PROBE_INTERVAL.as_millis()
 }

@@ -69,7 +69,7 @@ pub(crate) enum Step {
     FailAfter(String),
 }
 
-/// Not a test: see the module.
+/// Runs the handler. It is not a test: see the module.
 #[test]
 fn run() {
     let Ok(port) = env::var("FUNCTIONS_CUSTOMHANDLER_PORT") else { return };
@@ -188,7 +188,7 @@ fn invoke(mut stream: &TcpStream, request: &Request) -> bool {
     }
 }
 
-/// The step for the n-th request to a function, whichever life of the handler it comes to; the last one is repeated.
+/// Returns the step for the n-th request to a function, whichever process it comes to; the last step is repeated.
 fn next_step(request: &Request) -> Step {
     static ONE_BY_ONE: Mutex<()> = Mutex::new(());
     let _guard = ONE_BY_ONE.lock().unwrap();
@@ -198,12 +198,12 @@ fn next_step(request: &Request) -> Step {
     steps.get(earlier.min(steps.len().saturating_sub(1))).cloned().unwrap_or_default()
 }
 
-/// The file with the steps of a function.
+/// Names the file with the steps of a function.
 pub(crate) fn script(function: &str) -> String {
     format!("{}.script.json", function.trim_start_matches('/'))
 }
 
-/// A good answer, complete.
+/// Composes a good answer, complete.
 pub(crate) fn succeed(body: &str) -> Vec<u8> {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
     format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()

@@ -12,7 +12,7 @@ fn reply(reply: &Value) -> Step {
     Step::Answer(succeed(&reply.to_string()))
 }
 
-/// The messages that a value of the output `out` becomes, in the order of the queue.
+/// Returns the messages that a value of the output `out` becomes, in the order of the queue.
 async fn sent(rig: &Rig, out: &Value) -> Vec<String> {
     rig.script("orders", &[reply(&json!({ "Outputs": { "out": out } }))]);
     let host = rig.start().await;

@@ -109,7 +109,7 @@ async fn a_poisoned_message_is_encoded_again() {
     assert_eq!(rig.texts("in-queue-poison").await, ["aGVsbG8="]);
 }
 
-/// The queues that have no poison queue: one is poison already, and the name of the other is too long for one.
+/// Returns the queues that have no poison queue: one is poison already, and the name of the other is too long for one.
 fn without_poison() -> [String; 2] {
     ["in-poison".to_owned(), "q".repeat(57)]
 }

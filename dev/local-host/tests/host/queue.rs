@@ -29,7 +29,7 @@ fn server_error() -> Fault {
     Fault::Status(500, vec![("x-ms-error-code", "InternalError".to_owned())], String::new())
 }
 
-/// A host whose queue requests can be broken.
+/// Starts a host whose queue requests can be broken.
 pub(crate) async fn behind_proxy(rig: &Rig, timings: Timings) -> (FaultProxy, LocalHost) {
     let proxy = FaultProxy::start(&rig.account, Service::Queue).await.unwrap();
     let options = Options { timings, ..rig.options_with(&proxy.account(&rig.account)) };

@@ -28,17 +28,17 @@ pub(crate) struct Start {
 }
 
 impl Request {
-    /// `POST`
+    /// Returns the method, such as `POST`.
     pub(crate) fn method(&self) -> &str {
         self.head.split(' ').next().unwrap_or_default()
     }
 
-    /// `/orders`
+    /// Returns the path, such as `/orders`.
     pub(crate) fn path(&self) -> &str {
         self.head.split(' ').nth(1).unwrap_or_default()
     }
 
-    /// The headers, sorted.
+    /// Returns the headers, sorted.
     pub(crate) fn headers(&self) -> Vec<(String, String)> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
         let mut headers: Vec<_> = lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();

@@ -12,7 +12,7 @@ use crate::{
     rig::{LIMIT, Rig},
 };
 
-/// The metadata of the one message that is delivered.
+/// Returns the metadata of the one message that is delivered.
 async fn metadata_of(rig: &Rig, message: &str) -> Value {
     let host = rig.start().await;
     host.deliver("orders", message).await.unwrap();

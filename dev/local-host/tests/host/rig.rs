@@ -90,7 +90,7 @@ impl Rig {
         fs::write(self.path().join(gate), "").unwrap();
     }
 
-    /// The requests to a function so far; an empty name means the probes.
+    /// Returns the requests to a function so far; an empty name means the probes.
     pub(crate) fn requests(&self, function: &str) -> Vec<Request> {
         let path = format!("/{function}");
         let file = self.path().join(REQUESTS);
@@ -113,7 +113,7 @@ impl Rig {
         tokio::time::timeout(LIMIT, called).await.unwrap()
     }
 
-    /// The lives of the handler so far.
+    /// Returns the lives of the handler so far.
     pub(crate) fn starts(&self) -> Vec<Start> {
         recorded(self.path().join(STARTS).to_str().unwrap())
     }
@@ -137,12 +137,12 @@ impl Rig {
         LocalHost::start(self.options_with(account)).await.unwrap()
     }
 
-    /// The bodies of the messages that are visible on a queue.
+    /// Returns the bodies of the messages that are visible on a queue.
     pub(crate) async fn texts(&self, queue: &str) -> Vec<String> {
         self.account.peek(queue).await.unwrap().into_iter().map(|message| message.text).collect()
     }
 
-    /// The stored status of the timer.
+    /// Reads the stored status of the timer.
     pub(crate) async fn status(&self) -> Value {
         let blob = local_host::status_blob("localhost", "clock");
         serde_json::from_str(&self.account.read_blob(HOSTS, &blob).await.unwrap().unwrap()).unwrap()

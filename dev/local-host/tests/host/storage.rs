@@ -105,7 +105,7 @@ impl Put {
     }
 }
 
-/// The status of an answer that is there from the first byte to the last.
+/// Returns the status of an answer that is there from the first byte to the last.
 fn whole(answer: &str) -> Option<u16> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());

@@ -18,7 +18,7 @@ fn after(gate: &str) -> Step {
     Step::After(gate.to_owned())
 }
 
-/// Whether each call so far was told to be past due.
+/// Says whether each call so far was told to be past due.
 fn past_due(rig: &Rig) -> Vec<Value> {
     rig.requests("clock").iter().map(|request| request.json()["Data"]["timer"]["IsPastDue"].clone()).collect()
 }

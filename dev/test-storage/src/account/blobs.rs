@@ -8,7 +8,7 @@ use reqwest::{Method, RequestBuilder};
 use super::{Account, Service, StorageError, send, text, unless};
 
 impl Account {
-    /// The text of a blob, if it is there.
+    /// Reads the text of a blob, if it is there.
     ///
     /// # Errors
     /// When the service refuses or cannot be reached.
@@ -97,7 +97,7 @@ impl Account {
         send(&format!("break the lease of blob {container}/{name}"), request).await.map(drop)
     }
 
-    /// Whether somebody has a lease on a blob.
+    /// Says whether somebody has a lease on a blob.
     #[expect(clippy::missing_errors_doc, reason = "see `acquire_lease`")]
     pub async fn is_leased(&self, container: &str, name: &str) -> Result<bool, StorageError> {
         let request = self.request(Method::HEAD, Service::Blob, &format!("{container}/{name}"));
@@ -107,7 +107,7 @@ impl Account {
         }
     }
 
-    /// <https://learn.microsoft.com/rest/api/storageservices/lease-blob>
+    /// Composes a [lease request](https://learn.microsoft.com/rest/api/storageservices/lease-blob).
     fn lease(&self, container: &str, name: &str, action: &str) -> RequestBuilder {
         let request = self.request(Method::PUT, Service::Blob, &format!("{container}/{name}"));
         request.query(&[("comp", "lease")]).header("x-ms-lease-action", action).header("content-length", "0")

@@ -68,7 +68,7 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// The status the service answered with, if it answered.
+    /// Returns the status the service answered with, if it answered.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Answered { status, .. } => Some(*status),
@@ -107,7 +107,7 @@ impl std::fmt::Debug for Account {
 }
 
 impl Account {
-    /// An account with the endpoints of blob, queue and table, without a slash at the end.
+    /// Makes an account with the endpoints of blob, queue and table, without a slash at the end.
     ///
     /// # Errors
     /// When the key is not base64.
@@ -119,7 +119,7 @@ impl Account {
         Ok(Self { name: name.to_owned(), key: key.to_owned(), endpoints, sas, client })
     }
 
-    /// The account of an emulator on loopback with these blob, queue and table ports.
+    /// Makes the account of an emulator on loopback with these blob, queue and table ports.
     ///
     /// # Errors
     /// When the key is not base64.
@@ -154,7 +154,7 @@ impl Account {
         Self::new(&part("AccountName")?, &part("AccountKey")?, endpoints)
     }
 
-    /// The connection string that the handler and other tools understand.
+    /// Returns the connection string that the handler and other tools understand.
     pub fn connection_string(&self) -> String {
         let Self { name, key, endpoints: [blob, queue, table], .. } = self;
         format!(
@@ -163,7 +163,7 @@ impl Account {
         )
     }
 
-    /// The same account with one service reached through another address, such as a proxy's.
+    /// Returns the same account with one service reached through another address, such as a proxy's.
     #[must_use]
     pub fn with_endpoint(&self, service: Service, endpoint: &str) -> Self {
         let mut account = self.clone();
@@ -171,17 +171,17 @@ impl Account {
         account
     }
 
-    /// The account's name.
+    /// Returns the account's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The account's key.
+    /// Returns the account's key.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// The address of a service, without a slash at the end.
+    /// Returns the address of a service, without a slash at the end.
     pub fn endpoint(&self, service: Service) -> &str {
         &self.endpoints[service as usize]
     }
@@ -214,7 +214,7 @@ fn unreachable_service(operation: &str, error: &reqwest::Error) -> StorageError 
     StorageError::Unreachable { operation: operation.to_owned(), cause: root_cause(error) }
 }
 
-/// `Ok` when the thing to create was there already, or the thing to delete was gone.
+/// Forgives a status: the thing to create was there already, or the thing to delete was gone.
 fn unless(status: u16, result: Result<Response, StorageError>) -> Result<(), StorageError> {
     match result {
         Err(error) if error.status() == Some(status) => Ok(()),

@@ -75,7 +75,7 @@ impl Account {
         messages(&operation, &text(&operation, send(&operation, request).await?).await?)
     }
 
-    /// Up to 32 visible messages, without touching them; none when the queue is missing.
+    /// Peeks at up to 32 visible messages; none when the queue is missing.
     #[expect(clippy::missing_errors_doc, reason = "see `create_queue`")]
     pub async fn peek(&self, queue: &str) -> Result<Vec<Received>, StorageError> {
         let operation = format!("peek into queue {queue}");

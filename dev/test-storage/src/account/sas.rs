@@ -11,7 +11,7 @@ const VERSION: &str = "2020-12-06";
 const EXPIRY: &str = "2099-12-31T00:00:00Z";
 const PERMISSIONS: &str = "rwdlacup";
 
-/// The query string that opens the blob, queue and table service of an account, with all permissions.
+/// Signs the query string that opens the blob, queue and table service of an account, with all permissions.
 pub(super) fn account_sas(account: &str, key: &str) -> Result<String> {
     let key = STANDARD.decode(key).context("an account key is base64")?;
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).context("unusable account key")?;

@@ -31,7 +31,7 @@ impl Account {
         unless(404, send(&format!("delete table {table}"), request).await)
     }
 
-    /// All rows of a table in the order of their keys; none when the table is missing.
+    /// Reads all rows of a table in the order of their keys; none when the table is missing.
     #[expect(clippy::missing_errors_doc, reason = "see `create_table`")]
     pub async fn rows(&self, table: &str) -> Result<Vec<Row>, StorageError> {
         let operation = format!("read table {table}");

@@ -85,7 +85,7 @@ struct Process {
     errors: std::fs::File,
 }
 
-/// The Azurite that all tests of a process share. Each takes an [`Azurite::account`] of its own.
+/// Returns the Azurite that all tests of a process share. Each takes an [`Azurite::account`] of its own.
 ///
 /// # Errors
 /// Those of [`Azurite::start`].
@@ -174,7 +174,7 @@ impl Azurite {
         Ok(())
     }
 
-    /// The next unused account: empty, and nobody else's.
+    /// Returns the next unused account: empty, and nobody else's.
     ///
     /// # Errors
     /// When all are used up.
@@ -184,7 +184,7 @@ impl Azurite {
         Account::on_loopback(&account_name(number), &account_key(number), self.ports)
     }
 
-    /// The account that tools know as `UseDevelopmentStorage=true`.
+    /// Returns the account that tools know as `UseDevelopmentStorage=true`.
     ///
     /// # Errors
     /// When there is no HTTP client.
@@ -192,7 +192,7 @@ impl Azurite {
         Account::on_loopback(EMULATOR_ACCOUNT, EMULATOR_KEY, self.ports)
     }
 
-    /// The blob, queue and table ports.
+    /// Returns the blob, queue and table ports.
     pub fn ports(&self) -> [u16; 3] {
         self.ports
     }
