@@ -81,81 +81,44 @@ pub struct Operation {
 
 /// An entity of the transaction that commits an operation.
 #[derive(Debug, Serialize)]
+pub struct Row<'a> {
+    #[serde(rename = "PartitionKey")]
+    partition_key: String,
+    #[serde(rename = "RowKey")]
+    row_key: String,
+    schema: i32,
+    #[serde(flatten)]
+    properties: Properties<'a>,
+}
+
+#[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Row<'a> {
-    /// The first one: when it exists, nothing is inserted.
-    Record(Record<'a>),
-    /// One for each event.
-    Outbox(OutboxRow<'a>),
+enum Properties<'a> {
+    /// Properties of the record.
+    Record {
+        fingerprint: &'a str,
+        receipt: &'a str,
+        commit_id: &'a str,
+        events: usize,
+        #[serde(rename = "committed_at@odata.type")]
+        committed_at_type: &'static str,
+        committed_at: String,
+        #[serde(rename = "expires_at@odata.type")]
+        expires_at_type: &'static str,
+        expires_at: String,
+    },
+    /// Properties of an event to publish.
+    Event {
+        /// For the eyes of an operator: the body has it too.
+        event_id: String,
+        body: &'a str,
+        #[serde(rename = "created_at@odata.type")]
+        created_at_type: &'static str,
+        created_at: String,
+    },
 }
 
-/// An event to publish.
-#[derive(Debug, Serialize)]
-pub struct OutboxRow<'a> {
-    #[serde(rename = "PartitionKey")]
-    partition_key: String,
-    #[serde(rename = "RowKey")]
-    row_key: String,
-    schema: i32,
-    /// For the eyes of an operator: the body has it too.
-    event_id: String,
-    body: &'a str,
-    #[serde(rename = "created_at@odata.type")]
-    created_at_type: &'static str,
-    created_at: String,
-}
-
-impl<'a> OutboxRow<'a> {
-    fn new(key: &Key, index: usize, body: &'a str, created_at: OffsetDateTime) -> Self {
-        Self {
-            partition_key: key.partition_key(),
-            row_key: key.outbox_row_key(index),
-            schema: SCHEMA,
-            event_id: key.event_id(index),
-            body,
-            created_at_type: "Edm.DateTime",
-            created_at: edm_date_time(created_at),
-        }
-    }
-}
-
-/// A record to insert.
-#[derive(Debug, Serialize)]
-pub struct Record<'a> {
-    #[serde(rename = "PartitionKey")]
-    partition_key: String,
-    #[serde(rename = "RowKey")]
-    row_key: String,
-    schema: i32,
-    fingerprint: &'a str,
-    receipt: &'a str,
-    commit_id: &'a str,
-    events: usize,
-    #[serde(rename = "committed_at@odata.type")]
-    committed_at_type: &'static str,
-    committed_at: String,
-    #[serde(rename = "expires_at@odata.type")]
-    expires_at_type: &'static str,
-    expires_at: String,
-}
-
-impl<'a> Record<'a> {
-    fn new(operation: &'a Operation, commit_id: &'a str, now: OffsetDateTime, retention: Duration) -> Self {
-        Self {
-            partition_key: operation.key.partition_key(),
-            row_key: operation.key.record_row_key(),
-            schema: SCHEMA,
-            fingerprint: operation.fingerprint.as_str(),
-            receipt: &operation.receipt,
-            commit_id,
-            events: operation.events.len(),
-            committed_at_type: "Edm.DateTime",
-            committed_at: edm_date_time(now),
-            expires_at_type: "Edm.DateTime",
-            expires_at: edm_date_time(now.saturating_add(retention)),
-        }
-    }
-}
+const DATE_TIME: &str = "Edm.DateTime";
 
 /// Makes the entities of the transaction by which `commit_id` tries to commit an operation at `now`. The record comes
 /// first, so that a refusal is about it.
@@ -166,10 +129,23 @@ pub fn rows<'a>(
     now: OffsetDateTime,
     retention: Duration,
 ) -> Vec<Row<'a>> {
-    let record = Row::Record(Record::new(operation, commit_id, now, retention));
-    let events = operation.events.iter().enumerate();
-    let events = events.map(|(index, body)| Row::Outbox(OutboxRow::new(&operation.key, index, body, now)));
-    std::iter::once(record).chain(events).collect()
+    let Operation { key, fingerprint, receipt, events } = operation;
+    let row = |row_key, properties| Row { partition_key: key.partition_key(), row_key, schema: SCHEMA, properties };
+    let record = Properties::Record {
+        fingerprint: fingerprint.as_str(),
+        receipt,
+        commit_id,
+        events: events.len(),
+        committed_at_type: DATE_TIME,
+        committed_at: edm_date_time(now),
+        expires_at_type: DATE_TIME,
+        expires_at: edm_date_time(now.saturating_add(retention)),
+    };
+    let event = |(index, body): (usize, &'a String)| {
+        let (event_id, created_at) = (key.event_id(index), edm_date_time(now));
+        row(key.outbox_row_key(index), Properties::Event { event_id, body, created_at_type: DATE_TIME, created_at })
+    };
+    std::iter::once(row(key.record_row_key(), record)).chain(events.iter().enumerate().map(event)).collect()
 }
 
 /// A record as the table holds it. Everything but the version may be missing, because of a later version only the
@@ -245,11 +221,17 @@ mod tests {
 
     #[test]
     fn an_event_is_stored_under_a_key_and_an_id_of_its_own() {
-        let key = Key::new("orders", "order-123");
-        let row = Row::Outbox(OutboxRow::new(&key, 3, "{}", datetime!(2026-11-21 08:20 UTC)));
+        let operation = Operation {
+            key: Key::new("orders", "order-123"),
+            fingerprint: Fingerprint::new(&Object::parse("{}").unwrap(), &[]),
+            receipt: String::new(),
+            events: vec!["{}".to_owned(); 4],
+        };
+        let rows = rows(&operation, "c0ffee", datetime!(2026-11-21 08:20 UTC), Duration::days(30));
+        let key = &operation.key;
         let hash = key.record_row_key().replace("record~", "");
         assert_eq!(
-            serde_json::to_value(&row).unwrap(),
+            serde_json::to_value(&rows[4]).unwrap(),
             serde_json::json!({
                 "PartitionKey": key.partition_key(),
                 "RowKey": format!("outbox~{hash}~3"),
