@@ -1,38 +1,38 @@
-//! Everything that can happen in the small plans, and with a fault more in each when asked for.
+//! Everything that can happen in the small plans; with one fault more in each when asked for.
 
 use crate::{
     simulator::{
         explore::{explore, of_choices},
-        plan::{Budget, Plan},
+        plan::Plan,
     },
-    small_plans::SMALL_PLANS,
+    small_plans::small_plans,
 };
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Far more than any of the plans has.
+/// Far more runs than any of the plans needs.
 const MAX_RUNS: usize = 2_000_000;
 
 fn check(name: &str, plan: &Plan) {
     let name = format!("{name} (at most {} faults)", plan.budget.faults);
     let start = std::time::Instant::now();
-    let explored = explore(plan, MAX_RUNS, &|broken| !broken.is_empty());
+    let explored = explore(plan, MAX_RUNS, &|violations| !violations.is_empty());
     println!("{name}: {explored:?} in {:.1?}", start.elapsed());
-    if let Some(choices) = explored.broken {
+    if let Some(choices) = explored.broken_by {
         let history = of_choices(plan, &choices, true);
-        let (trace, broken) = (history.trace.join("\n"), history.broken.join("\n"));
-        panic!("{name}, after the choices {choices:?}\n\n{trace}\n\n{broken}");
+        let (trace, violations) = (history.trace.join("\n"), history.violations.join("\n"));
+        panic!("{name}, after the choices {choices:?}\n\n{trace}\n\n{violations}");
     }
     assert!(explored.is_complete, "{name}: more than {MAX_RUNS} histories");
 }
 
-/// Explores every small plan with so many faults more, on all processors.
+/// Explores every small plan with so many more faults, on all processors.
 fn check_all(more_faults: u32) {
-    let next = AtomicUsize::new(0);
+    let (plans, next) = (small_plans(), AtomicUsize::new(0));
     let work = || {
-        while let Some((name, plan)) = SMALL_PLANS.get(next.fetch_add(1, Relaxed)) {
-            let plan = plan();
-            let budget = Budget { faults: plan.budget.faults + more_faults, ..plan.budget };
-            check(name, &Plan { budget, ..plan });
+        while let Some((name, plan)) = plans.get(next.fetch_add(1, Relaxed)) {
+            let mut plan = plan.clone();
+            plan.budget.faults += more_faults;
+            check(name, &plan);
         }
     };
     std::thread::scope(|scope| {

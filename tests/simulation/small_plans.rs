@@ -1,54 +1,58 @@
 //! Configurations that are small enough to be explored completely.
 
-use crate::simulator::plan::{Budget, Message, NEIGHBOURS, Plan};
+use crate::simulator::plan::{Budget, Message, Plan, SAME_BUCKET};
 
 const FIRST: Message = Message { order: 0, amount: 42, spelling: 0, events: 1 };
-const SPELLED_OTHERWISE: Message = Message { spelling: 1, ..FIRST };
-const CONFLICTING: Message = Message { amount: 43, ..FIRST };
-const NEIGHBOUR: Message = Message { order: NEIGHBOURS[1], ..FIRST };
-const OF_THREE_EVENTS: Message = Message { events: 3, ..NEIGHBOUR };
+const SAME_CONTENT: Message = Message { spelling: 1, ..FIRST };
+const OTHER_CONTENT: Message = Message { amount: 43, ..FIRST };
+const OTHER_ORDER: Message = Message { order: SAME_BUCKET[1], ..FIRST };
+const THREE_EVENTS: Message = Message { events: 3, ..OTHER_ORDER };
 
-const NONE: Budget = Budget { faults: 0, kills: 0, lapses: 0, ticks: 0, waits: 0, rests: 0, leaps: 0 };
+const NONE: Budget = Budget { faults: 0, kills: 0, visibility_timeouts: 0, ticks: 0, pauses: 0, wakes: 0, jumps: 0 };
 
-type Named = (&'static str, fn() -> Plan);
-
-/// Seconds each.
-pub(crate) const SMALL_PLANS: &[Named] = &[
-    ("two deliveries, two faults", || Plan::small(&[FIRST, SPELLED_OTHERWISE], Budget { faults: 2, ..NONE })),
-    ("two deliveries, a fault and a crash", || {
-        Plan::small(&[FIRST, SPELLED_OTHERWISE], Budget { faults: 1, kills: 1, ..NONE })
-    }),
-    ("two deliveries, a fault, and time passes", || {
-        Plan::small(&[FIRST, SPELLED_OTHERWISE], Budget { faults: 1, rests: 1, ..NONE })
-    }),
-    ("one delivery taken twice, a fault, and time passes", || {
-        Plan::small(&[FIRST], Budget { faults: 1, lapses: 1, rests: 1, ..NONE })
-    }),
-    ("one delivery taken twice, a fault and a crash", || {
-        Plan::small(&[FIRST], Budget { faults: 1, kills: 1, lapses: 1, ..NONE })
-    }),
-    ("two orders under one id, a fault and a crash", || {
-        Plan::small(&[FIRST, CONFLICTING], Budget { faults: 1, kills: 1, ..NONE })
-    }),
-    ("two orders, a fault", || Plan::small(&[FIRST, NEIGHBOUR], Budget { faults: 1, ..NONE })),
-    ("one delivery, a tick, a fault and a crash", || {
-        Plan::small(&[FIRST], Budget { faults: 1, kills: 1, ticks: 1, waits: 1, ..NONE })
-    }),
-    ("one order of three events, a tick and a crash, one row in a page", || Plan {
-        page: 1,
-        ..Plan::small(&[OF_THREE_EVENTS], Budget { kills: 1, ticks: 1, waits: 1, ..NONE })
-    }),
-    ("one order of three events, a fault, one row in a page", || Plan {
-        page: 1,
-        ..Plan::small(&[OF_THREE_EVENTS], Budget { faults: 1, ..NONE })
-    }),
-    ("an expired record, two ticks at once, and the order once more", || Plan {
-        expired: 1,
-        ..Plan::small(&[FIRST, FIRST], Budget { ticks: 2, ..NONE })
-    }),
-    ("two expired records, two ticks at once, and an order once more", || Plan {
-        expired: 2,
-        ..Plan::small(&[FIRST, NEIGHBOUR, FIRST], Budget { ticks: 2, ..NONE })
-    }),
-    ("three deliveries", || Plan::small(&[FIRST, SPELLED_OTHERWISE, FIRST], NONE)),
-];
+/// Returns every plan with its name; exploring one takes seconds.
+pub(crate) fn small_plans() -> Vec<(&'static str, Plan)> {
+    let small = Plan::small;
+    vec![
+        ("two deliveries, two faults", small(&[FIRST, SAME_CONTENT], Budget { faults: 2, ..NONE })),
+        ("two deliveries, a fault and a crash", small(&[FIRST, SAME_CONTENT], Budget { faults: 1, kills: 1, ..NONE })),
+        (
+            "two deliveries, a fault, and time passes",
+            small(&[FIRST, SAME_CONTENT], Budget { faults: 1, wakes: 1, ..NONE }),
+        ),
+        (
+            "one delivery taken twice, a fault, and time passes",
+            small(&[FIRST], Budget { faults: 1, visibility_timeouts: 1, wakes: 1, ..NONE }),
+        ),
+        (
+            "one delivery taken twice, a fault and a crash",
+            small(&[FIRST], Budget { faults: 1, kills: 1, visibility_timeouts: 1, ..NONE }),
+        ),
+        (
+            "two orders under one id, a fault and a crash",
+            small(&[FIRST, OTHER_CONTENT], Budget { faults: 1, kills: 1, ..NONE }),
+        ),
+        ("two orders, a fault", small(&[FIRST, OTHER_ORDER], Budget { faults: 1, ..NONE })),
+        (
+            "one delivery, a tick, a fault and a crash",
+            small(&[FIRST], Budget { faults: 1, kills: 1, ticks: 1, pauses: 1, ..NONE }),
+        ),
+        (
+            "one order of three events, a tick and a crash, one row in a page",
+            Plan { page: 1, ..small(&[THREE_EVENTS], Budget { kills: 1, ticks: 1, pauses: 1, ..NONE }) },
+        ),
+        (
+            "one order of three events, a fault, one row in a page",
+            Plan { page: 1, ..small(&[THREE_EVENTS], Budget { faults: 1, ..NONE }) },
+        ),
+        (
+            "an expired record, two ticks at once, and the order once more",
+            Plan { expired: 1, ..small(&[FIRST, FIRST], Budget { ticks: 2, ..NONE }) },
+        ),
+        (
+            "two expired records, two ticks at once, and an order once more",
+            Plan { expired: 2, ..small(&[FIRST, OTHER_ORDER, FIRST], Budget { ticks: 2, ..NONE }) },
+        ),
+        ("three deliveries", small(&[FIRST, SAME_CONTENT, FIRST], NONE)),
+    ]
+}

@@ -20,11 +20,10 @@ use mutants::{
 };
 use simulator::{
     explore::{explore, of_choices},
-    history::of_seed,
-    outcome::History,
+    history::{History, of_seed},
     plan::Plan,
 };
-use small_plans::SMALL_PLANS;
+use small_plans::small_plans;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// How far `find` searches.
@@ -34,15 +33,15 @@ const MAX_SEEDS: u64 = 40_000;
 /// The history that a killer names.
 fn history(killer: Killer, is_traced: bool) -> History {
     match killer {
-        Killer::Seed(seed) => of_seed(Plan::of_seed(seed), is_traced),
+        Killer::Seed(seed) => of_seed(seed, is_traced),
         Killer::Choices(name, choices) => of_choices(&small_plan(name), choices, is_traced),
-        Killer::Keys => History { broken: broken_keys(), ..History::default() },
+        Killer::Keys => History { violations: broken_keys(), ..History::default() },
         Killer::Unknown => History::default(),
     }
 }
 
 fn small_plan(name: &str) -> Plan {
-    SMALL_PLANS.iter().find(|(other, _)| *other == name).map(|(_, plan)| plan()).unwrap()
+    small_plans().into_iter().find(|(other, _)| *other == name).map(|(_, plan)| plan).unwrap()
 }
 
 fn broken_keys() -> Vec<String> {
@@ -65,10 +64,10 @@ fn every_mutant_breaks_its_promise_in_a_history_in_which_the_original_keeps_all(
             continue;
         }
         mutation::select(None);
-        let original = history(mutant.killed_by, false).broken;
+        let original = history(mutant.killed_by, false).violations;
         assert!(original.is_empty(), "without any mutation, {:?}: {original:?}", mutant.killed_by);
         mutation::select(Some(index));
-        let History { broken, trace, .. } = history(mutant.killed_by, named.is_some());
+        let History { violations: broken, trace, .. } = history(mutant.killed_by, named.is_some());
         trace.iter().for_each(|line| println!("{line}"));
         println!("{}: {:?}: {broken:?}", mutant.name, mutant.killed_by);
         assert!(is_noticed(mutant, &broken), "`{}` does not break “{}”: search again", mutant.name, mutant.breaks);
@@ -90,7 +89,7 @@ fn find() {
     let work = || {
         while let Some(mutant) = all.get(next.fetch_add(1, Relaxed)) {
             mutation::select(all.iter().position(|other| std::ptr::eq(*other, *mutant)));
-            if !is_noticed(mutant, &history(mutant.killed_by, false).broken) {
+            if !is_noticed(mutant, &history(mutant.killed_by, false).violations) {
                 println!("{}: {:?}", mutant.name, search(mutant));
             }
         }
@@ -108,11 +107,11 @@ fn search(mutant: &Mutation) -> Option<String> {
     if is_noticed(&broken_keys()) {
         return Some("Keys".to_owned());
     }
-    let choices = |(name, plan): &(&str, fn() -> Plan)| {
-        let broken = explore(&plan(), MAX_RUNS, &is_noticed).broken?;
+    let choices = |(name, plan): (&str, Plan)| {
+        let broken = explore(&plan, MAX_RUNS, &is_noticed).broken_by?;
         Some(format!("Choices({name:?}, &{broken:?})"))
     };
-    let seed = |seed: &u64| is_noticed(&of_seed(Plan::of_seed(*seed), false).broken);
-    let found = SMALL_PLANS.iter().find_map(choices);
+    let seed = |seed: &u64| is_noticed(&of_seed(*seed, false).violations);
+    let found = small_plans().into_iter().find_map(choices);
     found.or_else(|| (0..MAX_SEEDS).find(seed).map(|seed| format!("Seed({seed})")))
 }

@@ -1,112 +1,111 @@
-//! The host: what it does with messages, and when it fires the timer.
+//! The Functions host: it receives messages, fires the timer, and deletes or keeps a message by the result.
 
 use super::{
-    plan::{Message, Verdict},
-    task::{Outcome, Work},
+    invocation::{Outcome, Trigger},
+    plan::{Answer, Message},
     world::World,
 };
 use std::time::Duration;
 
-/// As `host.json` has it.
+/// `visibilityTimeout` of `host.json`: after it a failed message is received again.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
-/// As `host.json` has it.
+/// `maxDequeueCount` of `host.json`.
 const MAX_DEQUEUE_COUNT: u32 = 5;
-/// How long the host takes a message off the queue for; it renews that while the invocation runs.
-const INVISIBLE: Duration = Duration::from_secs(10 * 60);
+/// The host hides a message for this long, and renews that during the invocation.
+const HIDDEN: Duration = Duration::from_secs(10 * 60);
 
 /// A message on the queue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Queued {
+pub(crate) struct QueueMessage {
     pub(crate) message: Message,
-    /// From when on it can be taken.
-    pub(crate) visible: Duration,
-    /// How often it was taken since it was put on the queue.
-    dequeued: u32,
-    /// How often it was taken ever; only who took it last can remove it.
-    delivery: u32,
-    pub(crate) place: Place,
-}
-
-impl Queued {
-    pub(crate) const fn new(message: Message) -> Self {
-        Self { message, visible: Duration::ZERO, dequeued: 0, delivery: 0, place: Place::Queue }
-    }
-
-    /// What matters for the future: of a message that is gone, not when it would have become visible.
-    pub(crate) fn state(&self) -> Self {
-        let visible = if self.place == Place::Gone { Duration::ZERO } else { self.visible };
-        Self { visible, ..self.clone() }
-    }
+    /// The time from which on it can be received.
+    pub(crate) visible_at: Duration,
+    dequeue_count: u32,
+    /// Another one for each time that the message is received: only the last one deletes it.
+    pop_receipt: u32,
+    pub(crate) location: Location,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     Queue,
-    Poison,
-    Gone,
+    PoisonQueue,
+    Deleted,
 }
 
-/// An answer that was given, and how long the journal was then.
+/// An answer that was given, by which invocation, and how long the journal was then.
 #[derive(Debug, Clone)]
-pub(crate) struct End {
-    pub(crate) task: usize,
+pub(crate) struct GivenAnswer {
+    pub(crate) invocation: usize,
     pub(crate) message: Message,
-    pub(crate) verdict: Verdict,
+    pub(crate) answer: Answer,
     pub(crate) journal: usize,
 }
 
-impl World {
-    pub(crate) fn is_running(&self, index: usize) -> bool {
-        self.tasks.iter().any(|task| task.is_running() && self.is_current(task.work) == Some(index))
+impl QueueMessage {
+    pub(crate) const fn new(message: Message) -> Self {
+        Self { message, visible_at: Duration::ZERO, dequeue_count: 0, pop_receipt: 0, location: Location::Queue }
     }
 
-    /// The message whose last delivery this is.
-    fn is_current(&self, work: Work) -> Option<usize> {
-        match work {
-            Work::Message { index, delivery } if self.messages[index].delivery == delivery => Some(index),
-            Work::Message { .. } | Work::Tick(_) => None,
+    /// Returns what the future depends on: of a deleted message, not its time.
+    pub(crate) fn state(&self) -> Self {
+        let visible_at = if self.location == Location::Deleted { Duration::ZERO } else { self.visible_at };
+        Self { visible_at, ..self.clone() }
+    }
+}
+
+impl World {
+    pub(crate) fn is_in_progress(&self, index: usize) -> bool {
+        self.invocations.iter().any(|one| one.is_running() && self.owned_message(one.trigger) == Some(index))
+    }
+
+    /// Returns the message of which this trigger has the last pop receipt.
+    fn owned_message(&self, trigger: Trigger) -> Option<usize> {
+        match trigger {
+            Trigger::Message { index, pop_receipt } if self.messages[index].pop_receipt == pop_receipt => Some(index),
+            Trigger::Message { .. } | Trigger::Tick(_) => None,
         }
     }
 
-    pub(crate) fn take(&mut self, index: usize) {
+    pub(crate) fn receive(&mut self, index: usize) {
         let now = self.now();
         let queued = &mut self.messages[index];
-        queued.visible = now + INVISIBLE;
-        queued.dequeued += 1;
-        queued.delivery += 1;
-        let (work, message) = (Work::Message { index, delivery: queued.delivery }, queued.message);
-        self.spawn(work, Some(message));
+        queued.visible_at = now + HIDDEN;
+        queued.dequeue_count += 1;
+        queued.pop_receipt += 1;
+        let (trigger, message) = (Trigger::Message { index, pop_receipt: queued.pop_receipt }, queued.message);
+        self.invoke(trigger, Some(message));
     }
 
-    pub(crate) fn tick(&mut self) {
-        let ticks = self.tasks.iter().filter(|task| matches!(task.work, Work::Tick(_))).count();
-        self.spawn(Work::Tick(ticks.try_into().unwrap()), None);
+    pub(crate) fn fire_timer(&mut self) {
+        let ticks = self.invocations.iter().filter(|one| matches!(one.trigger, Trigger::Tick(_))).count();
+        self.invoke(Trigger::Tick(ticks.try_into().unwrap()), None);
     }
 
-    /// The host hears the answer of a task.
-    pub(crate) fn settle(&mut self, task: usize) {
-        let (now, outcome) = (self.now(), self.tasks[task].outcome.take());
-        let Some(index) = self.is_current(self.tasks[task].work) else { return };
+    /// Deletes the message of an invocation that answered; lets it be received again otherwise.
+    pub(crate) fn handle_outcome(&mut self, invocation: usize) {
+        let (now, outcome) = (self.now(), self.invocations[invocation].outcome.take());
+        let Some(index) = self.owned_message(self.invocations[invocation].trigger) else { return };
         let queued = &mut self.messages[index];
         match outcome {
-            Some(Outcome::Verdict(_)) => queued.place = Place::Gone,
-            _ if queued.dequeued >= MAX_DEQUEUE_COUNT => {
-                queued.place = Place::Poison;
+            Some(Outcome::Answered(_)) => queued.location = Location::Deleted,
+            _ if queued.dequeue_count >= MAX_DEQUEUE_COUNT => {
+                queued.location = Location::PoisonQueue;
                 self.poisoned += 1;
             }
-            _ => queued.visible = now + RETRY_AFTER,
+            _ => queued.visible_at = now + RETRY_AFTER,
         }
     }
 
-    pub(crate) fn kill(&mut self, task: usize) {
+    pub(crate) fn kill(&mut self, invocation: usize) {
         self.budget.kills -= 1;
-        self.tasks[task].kill();
-        self.network.state().abandon();
-        self.note(|| format!("task {task}: killed"));
-        if let Some(index) = self.is_current(self.tasks[task].work) {
-            // The host notices at once that the handler died; when it died itself, it takes longer.
-            let after = if self.chooser.below(2) == 0 { RETRY_AFTER } else { INVISIBLE };
-            self.messages[index].visible = self.now() + after;
+        self.invocations[invocation].kill();
+        self.network.state().detach_cancelled();
+        self.note(|| format!("invocation {invocation}: killed"));
+        if let Some(index) = self.owned_message(self.invocations[invocation].trigger) {
+            // The host notices at once that the handler died; when it died itself, the message stays hidden.
+            let after = if self.schedule.below(2) == 0 { RETRY_AFTER } else { HIDDEN };
+            self.messages[index].visible_at = self.now() + after;
         }
     }
 }

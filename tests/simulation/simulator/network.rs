@@ -1,10 +1,12 @@
-//! The network between the production code and the storage. Every request waits here until it is decided what becomes
-//! of it; whoever sent it learns of nothing but the answer, or that there is none.
+//! The network between the production code and the storage.
+//!
+//! Every request waits here until the schedule delivers it or lets it fail. Its sender learns of nothing but the
+//! response, or that there is none.
 
-use super::{answer::Answer, call::Call, fate::Fate, storage::Storage};
+use super::{answer::Answer as Response, call::Call, fault::Fault, storage::Storage};
 use async_trait::async_trait;
 use azure_core::{
-    HttpClient, Request, Response, StatusCode,
+    HttpClient, Request, StatusCode,
     headers::{HeaderName, Headers},
 };
 use futures::channel::oneshot;
@@ -16,59 +18,58 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// As the connection has it: who waits longer for an answer does not wait any more.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The time limit of the production connection for a response.
+const RESPONSE_LIMIT: Duration = Duration::from_secs(5);
 
-/// As the connection has it, for the answer to a query.
-const PATIENCE_WITH_QUERIES: Duration = Duration::from_secs(15);
+/// The time limit of the production connection for the response to a query.
+const QUERY_LIMIT: Duration = Duration::from_secs(15);
 
-/// How long after it was sent a request can be applied at most.
-const LATEST: Duration = Duration::from_secs(30 * 60);
+/// The longest time between sending a request and applying it.
+const MAX_DELAY: Duration = Duration::from_secs(30 * 60);
 
-type Reply = Result<Answer, Error>;
+type Reply = Result<Response, Error>;
 
-/// A request on its way.
+/// A request on its way, for whose response its sender waits.
 #[derive(Debug)]
-pub(crate) struct Parked {
-    pub(crate) task: usize,
+pub(crate) struct Pending {
+    pub(crate) invocation: usize,
     pub(crate) call: Call,
     pub(crate) sent: Duration,
     reply: oneshot::Sender<Reply>,
 }
 
-/// A request nobody waits for any more, and that may still be applied.
+/// A request for whose response nobody waits any more, and that may still be applied.
 #[derive(Debug)]
 pub(crate) struct Late {
     pub(crate) call: Call,
     sent: Duration,
 }
 
-/// A request that was answered: by which task, what, with which status.
+/// A request that got a response.
 #[derive(Debug)]
 pub(crate) struct Answered {
-    pub(crate) task: usize,
-    pub(crate) call: &'static str,
+    pub(crate) invocation: usize,
+    pub(crate) verb: &'static str,
     pub(crate) status: u16,
 }
 
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) storage: Storage,
-    pub(crate) parked: Vec<Parked>,
+    pub(crate) pending: Vec<Pending>,
     pub(crate) late: Vec<Late>,
-    /// The task that runs.
+    /// The invocation that is polled.
     pub(crate) sender: usize,
-    /// What each task was answered so far, which is all it knows; if anybody wants to compare.
-    pub(crate) seen: Option<BTreeMap<usize, Vec<String>>>,
+    /// The responses that each invocation got, which are all it knows; only kept for explorations.
+    pub(crate) observations: Option<BTreeMap<usize, Vec<String>>>,
     pub(crate) answered: Vec<Answered>,
-    /// Which requests met something else than their service.
+    /// The verbs of the requests that met a fault.
     pub(crate) faulted: BTreeSet<&'static str>,
-    /// The history, if anybody wants to read it.
+    /// The steps of the history, if somebody wants to read them.
     pub(crate) trace: Option<Vec<String>>,
-    /// Queries for other partitions than these are answered at once. Nothing ever changes there, so that it does not
-    /// matter when they are.
+    /// The partitions in which rows can be. Queries for others are answered at once: their time makes no difference.
     partitions: Option<BTreeSet<String>>,
-    /// Whether a lost answer is a connection that was reset, or silence.
+    /// Whether a lost response is a reset connection, or silence.
     resets: bool,
     silent: Vec<oneshot::Sender<Reply>>,
     start: Instant,
@@ -81,10 +82,10 @@ impl Network {
     pub(crate) fn new(partitions: Option<BTreeSet<String>>, (page, resets): (usize, bool)) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
             storage: Storage::new(page),
-            parked: Vec::new(),
+            pending: Vec::new(),
             late: Vec::new(),
             sender: 0,
-            seen: None,
+            observations: None,
             answered: Vec::new(),
             faulted: BTreeSet::new(),
             trace: None,
@@ -102,12 +103,12 @@ impl Network {
 
 #[async_trait]
 impl HttpClient for Network {
-    async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<azure_core::Response> {
         let reply = self.state().send(request);
         let is_query = Call::queried_partition(request).is_some();
-        let limit = if is_query { PATIENCE_WITH_QUERIES } else { PATIENCE };
+        let limit = if is_query { QUERY_LIMIT } else { RESPONSE_LIMIT };
         match tokio::time::timeout(limit, reply).await {
-            Ok(Ok(Ok(answer))) => Ok(answer.into()),
+            Ok(Ok(Ok(response))) => Ok(response.into()),
             Ok(Ok(Err(error))) => Err(error.into()),
             Ok(Err(_)) => Err(Error::Unanswered("connection reset".to_owned()).into()),
             Err(_) => Err(Error::Unanswered("time limit reached".to_owned()).into()),
@@ -115,18 +116,19 @@ impl HttpClient for Network {
     }
 }
 
-impl From<Answer> for Response {
-    fn from(answer: Answer) -> Self {
+impl From<Response> for azure_core::Response {
+    fn from(response: Response) -> Self {
         let mut headers = Headers::new();
-        for (name, value) in answer.headers {
+        for (name, value) in response.headers {
             headers.insert(HeaderName::from_static(name), value);
         }
-        let body = futures::stream::once(async { Ok(answer.body.into()) });
-        Self::new(StatusCode::try_from(answer.status).unwrap(), headers, Box::pin(body))
+        let body = futures::stream::once(async { Ok(response.body.into()) });
+        Self::new(StatusCode::try_from(response.status).unwrap(), headers, Box::pin(body))
     }
 }
 
 impl State {
+    /// Adds a step to the trace.
     pub(crate) fn note(&mut self, text: impl FnOnce() -> String) {
         let at = self.start.elapsed();
         if let Some(trace) = &mut self.trace {
@@ -136,123 +138,92 @@ impl State {
 
     fn send(&mut self, request: &Request) -> oneshot::Receiver<Reply> {
         let (reply, receiver) = oneshot::channel();
-        let sent = self.start.elapsed();
         let partition = Call::queried_partition(request);
-        let is_empty = partition.zip(self.partitions.as_ref()).is_some_and(|(one, all)| !all.contains(&one));
-        if is_empty {
+        if partition.zip(self.partitions.as_ref()).is_some_and(|(one, all)| !all.contains(&one)) {
             let _ = reply.send(Ok(self.storage.empty_page()));
         } else {
-            self.parked.push(Parked { task: self.sender, call: Call::read(request), sent, reply });
+            let (call, sent) = (Call::read(request), self.start.elapsed());
+            self.pending.push(Pending { invocation: self.sender, call, sent, reply });
         }
         receiver
     }
 
-    /// Lets the request `index` meet its fate.
-    pub(crate) fn meet(&mut self, index: usize, fate: Fate) {
-        let parked = self.parked.remove(index);
-        self.note(|| format!("task {}: {} … {fate:?}", parked.task, parked.call.short()));
-        if fate != Fate::Delivered {
-            self.faulted.insert(parked.call.verb());
+    /// Delivers a pending request, and its response.
+    pub(crate) fn deliver(&mut self, index: usize) {
+        let request = self.pending.remove(index);
+        self.note(|| format!("invocation {}: {} … delivered", request.invocation, request.call.short()));
+        let response = self.apply(&request.call);
+        self.reply(request, Ok(response));
+    }
+
+    /// Lets a pending request meet a fault.
+    pub(crate) fn fail(&mut self, index: usize, fault: Fault) {
+        let request = self.pending.remove(index);
+        self.note(|| format!("invocation {}: {} … {fault:?}", request.invocation, request.call.short()));
+        self.faulted.insert(request.call.verb());
+        let right = fault.is_applied().then(|| self.apply(&request.call));
+        if fault == Fault::Delayed {
+            self.late.push(Late { call: request.call.clone(), sent: request.sent });
         }
-        match fate {
-            Fate::Delivered => {
-                let answer = self.apply(&parked.call);
-                self.reply(parked, Ok(answer));
+        match fault.response(&request.call, right) {
+            Some(response) => self.reply(request, Ok(response)),
+            None if fault == Fault::NotSent => {
+                self.reply(request, Err(Error::NotSent("connection refused".to_owned())));
             }
-            Fate::NotSent => self.reply(parked, Err(Error::NotSent("connection refused".to_owned()))),
-            Fate::RequestLost => self.leave(parked),
-            Fate::ReplyLost => {
-                self.apply(&parked.call);
-                self.leave(parked);
-            }
-            Fate::Delayed => {
-                self.late.push(Late { call: parked.call.clone(), sent: parked.sent });
-                self.leave(parked);
-            }
-            _ => {
-                let answer = self.wrong_answer(&parked.call, fate);
-                self.reply(parked, Ok(answer));
-            }
+            None => self.leave_unanswered(request),
         }
     }
 
-    /// An answer other than the one that the service should give.
-    fn wrong_answer(&mut self, call: &Call, fate: Fate) -> Answer {
-        let failed = Answer::refused((500, "InternalError"), None);
-        match fate {
-            Fate::Throttled => Answer::refused((503, "ServerBusy"), None),
-            Fate::ThrottledFor => {
-                let headers = vec![("retry-after", "3".to_owned())];
-                Answer { headers, ..Answer::refused((429, "TooManyRequests"), None) }
-            }
-            Fate::Forbidden => Answer::refused((403, "AuthorizationPermissionMismatch"), None),
-            Fate::BeingDeleted if matches!(call, Call::Put(_) | Call::CreateQueue) => {
-                Answer::refused((409, "QueueBeingDeleted"), None)
-            }
-            Fate::BeingDeleted => Answer::refused((409, "TableBeingDeleted"), None),
-            Fate::FailedInside if matches!(call, Call::Batch(_)) => Answer::batch_refused((500, "InternalError"), 0),
-            Fate::FailedAndApplied => {
-                self.apply(call);
-                failed
-            }
-            Fate::Garbled => Answer { body: "<html>".to_owned(), ..self.apply(call) },
-            _ => failed,
-        }
-    }
-
-    fn apply(&mut self, call: &Call) -> Answer {
+    fn apply(&mut self, call: &Call) -> Response {
         let at = self.start.elapsed();
         self.storage.apply(call, at)
     }
 
-    fn reply(&mut self, Parked { task, call, reply, .. }: Parked, answer: Reply) {
-        if let Ok(answer) = &answer {
-            let inner = answer.body.split("HTTP/1.1 ").nth(1).and_then(|part| part.get(..3)?.parse().ok());
-            self.answered.push(Answered { task, call: call.verb(), status: inner.unwrap_or(answer.status) });
+    fn reply(&mut self, Pending { invocation, call, reply, .. }: Pending, response: Reply) {
+        if let Ok(response) = &response {
+            let inner = response.body.split("HTTP/1.1 ").nth(1).and_then(|part| part.get(..3)?.parse().ok());
+            let status = inner.unwrap_or(response.status);
+            self.answered.push(Answered { invocation, verb: call.verb(), status });
         }
-        if let Some(seen) = &mut self.seen {
-            seen.entry(task).or_default().push(format!("{answer:?}"));
-        }
-        let _ = reply.send(answer);
+        self.observe(invocation, || format!("{response:?}"));
+        let _ = reply.send(response);
     }
 
-    /// Nobody will answer.
-    fn leave(&mut self, Parked { task, reply, .. }: Parked) {
-        if let Some(seen) = &mut self.seen {
-            seen.entry(task).or_default().push("nothing".to_owned());
-        }
+    fn leave_unanswered(&mut self, Pending { invocation, reply, .. }: Pending) {
+        self.observe(invocation, || "nothing".to_owned());
         if self.resets { drop(reply) } else { self.silent.push(reply) }
     }
 
-    /// Requests for whose answer nobody waits any more are on their way all the same.
-    pub(crate) fn abandon(&mut self) {
-        let (abandoned, parked) = std::mem::take(&mut self.parked).into_iter().partition(|p| p.reply.is_canceled());
-        self.parked = parked;
-        let abandoned: Vec<Parked> = abandoned;
-        for Parked { call, sent, .. } in abandoned {
+    fn observe(&mut self, invocation: usize, text: impl FnOnce() -> String) {
+        if let Some(observations) = &mut self.observations {
+            observations.entry(invocation).or_default().push(text());
+        }
+    }
+
+    /// Makes the requests late for whose response nobody waits any more.
+    pub(crate) fn detach_cancelled(&mut self) {
+        for Pending { call, sent, .. } in self.pending.extract_if(.., |pending| pending.reply.is_canceled()) {
             self.faulted.insert(call.verb());
             self.late.push(Late { call, sent });
         }
     }
 
-    /// Applies a request that is late.
-    pub(crate) fn land(&mut self, index: usize) {
+    pub(crate) fn apply_late(&mut self, index: usize) {
         let call = self.late.remove(index).call;
         let status = self.apply(&call).status;
         self.note(|| format!("late: {} … {status}", call.short()));
     }
 
-    /// A late request is lost for good.
-    pub(crate) fn vanish(&mut self, index: usize) {
+    pub(crate) fn drop_late(&mut self, index: usize) {
         let call = self.late.remove(index).call;
-        self.note(|| format!("late: {} … never", call.short()));
+        self.note(|| format!("late: {} … dropped", call.short()));
     }
 
-    /// What is too late is lost for good.
-    pub(crate) fn vanish_old(&mut self) {
+    /// Drops the requests that are later than any can be.
+    pub(crate) fn drop_overdue(&mut self) {
         let now = self.start.elapsed();
-        while let Some(index) = self.late.iter().position(|late| now > late.sent + LATEST) {
-            self.vanish(index);
+        while let Some(index) = self.late.iter().position(|late| now > late.sent + MAX_DELAY) {
+            self.drop_late(index);
         }
     }
 }

@@ -1,14 +1,13 @@
-//! Everything in one place: the messages, the workers, the storage, and the choices among what can happen.
+//! The state of a history: messages, invocations, network with storage, and the schedule.
 
 use super::{
-    choice::{Action, Chooser},
-    fate::Fate,
-    host::{End, Queued},
+    actions::{Action, Schedule},
+    host::{GivenAnswer, QueueMessage},
+    invocation::{self, Begin, Invocation, Outcome, Trigger},
     network::Network,
     operation::DOMAIN,
     plan::{Budget, Message, Plan, RETENTION},
-    task::{self, Began, Outcome, Task, Work},
-    ticks,
+    promises,
 };
 use handler::{
     attempt::Attempt,
@@ -19,60 +18,61 @@ use handler::{
 use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 use tokio::time::Instant;
 
+/// A shared access signature needs no computation for each request.
+const CONNECTION: &str =
+    "TableEndpoint=https://table.example;QueueEndpoint=https://queue.example;SharedAccessSignature=sig=a";
+
 pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) network: Arc<Network>,
     pub(crate) budget: Budget,
-    /// What was left of it when faults stopped.
-    pub(crate) left: Budget,
-    pub(crate) messages: Vec<Queued>,
-    pub(crate) tasks: Vec<Task>,
-    pub(crate) ends: Vec<End>,
-    /// Promises that were broken by an answer, at its time.
-    pub(crate) broken: Vec<String>,
-    pub(crate) chooser: Chooser,
-    /// Deliveries that failed.
+    /// The budget that was left when the faults stopped.
+    pub(crate) unused: Budget,
+    pub(crate) messages: Vec<QueueMessage>,
+    pub(crate) invocations: Vec<Invocation>,
+    pub(crate) answers: Vec<GivenAnswer>,
+    /// Promises that an invocation broke when it ended.
+    pub(crate) violations: Vec<String>,
+    pub(crate) schedule: Schedule,
+    /// The number of failed invocations of messages.
     pub(crate) failures: u32,
-    /// Messages that were given up by the host.
+    /// The number of messages that the host moved to the poison queue.
     pub(crate) poisoned: u32,
-    /// Nothing goes wrong any more.
-    pub(crate) is_calm: bool,
+    /// Whether faults have stopped.
+    pub(crate) is_fault_free: bool,
     app: Rc<App>,
     driver: std::task::Waker,
     pub(crate) start: Instant,
 }
 
 impl World {
-    pub(crate) async fn new(plan: Plan, chooser: Chooser) -> Self {
+    pub(crate) async fn new(plan: Plan, schedule: Schedule) -> Self {
         let partitions = plan.messages.iter().map(|message| message.key().partition_key()).collect();
-        let partitions = (!plan.parks_all).then_some(partitions);
+        let partitions = (!plan.holds_empty_queries).then_some(partitions);
         let network = Network::new(partitions, (plan.page, plan.resets));
-        // A shared access signature, because there is nothing to compute for it.
-        let connection =
-            "TableEndpoint=https://table.example;QueueEndpoint=https://queue.example;SharedAccessSignature=sig=a";
-        let account = Account::from_connection_string(connection).unwrap();
+        let account = Account::from_connection_string(CONNECTION).unwrap();
         let table = Table::new(&account, "idempotency", network.clone());
         let events = Queue::new(&account, "order-events", network.clone());
         Self {
             budget: plan.budget,
-            left: plan.budget,
-            messages: plan.messages.iter().map(|message| Queued::new(*message)).collect(),
+            unused: plan.budget,
+            messages: plan.messages.iter().map(|message| QueueMessage::new(*message)).collect(),
             plan,
             network,
-            tasks: Vec::new(),
-            ends: Vec::new(),
-            broken: Vec::new(),
-            chooser,
+            invocations: Vec::new(),
+            answers: Vec::new(),
+            violations: Vec::new(),
+            schedule,
             failures: 0,
             poisoned: 0,
-            is_calm: false,
+            is_fault_free: false,
             app: Rc::new(App { domain: DOMAIN, ledger: Ledger::new(table, RETENTION), events }),
             driver: poll_fn(|context| Poll::Ready(context.waker().clone())).await,
             start: Instant::now(),
         }
     }
 
-    /// Time since the start.
+    /// Returns the time since the start.
     pub(crate) fn now(&self) -> Duration {
         self.start.elapsed()
     }
@@ -81,102 +81,103 @@ impl World {
         self.network.state().note(text);
     }
 
-    /// Lets every task go on until it waits for the network or the time, and remembers what they answer.
-    pub(crate) fn progress(&mut self) {
+    /// Polls every invocation until it waits for the network or the clock, and records the outcomes.
+    pub(crate) fn poll_all(&mut self) {
         loop {
-            let able: Vec<_> = (0..self.tasks.len()).filter(|task| self.tasks[*task].can_go_on()).collect();
-            if able.is_empty() {
+            let ready: Vec<_> = (0..self.invocations.len()).filter(|one| self.invocations[*one].is_ready()).collect();
+            if ready.is_empty() {
                 break;
             }
-            let task = able[self.chooser.first_of(able.len())];
-            self.network.state().sender = task;
+            let invocation = ready[self.schedule.first_of(ready.len())];
+            self.network.state().sender = invocation;
             let now = self.now();
-            self.tasks[task].go_on(now);
-            self.remember(task);
+            self.invocations[invocation].poll(now);
+            self.record_outcome(invocation);
         }
-        self.network.state().abandon();
+        self.network.state().detach_cancelled();
     }
 
-    fn remember(&mut self, task: usize) {
-        let Task { work, outcome: Some(outcome), .. } = &self.tasks[task] else { return };
-        self.note(|| format!("task {task}: {outcome:?}"));
-        match (work, outcome) {
-            (Work::Message { index, .. }, Outcome::Verdict(verdict)) => {
+    fn record_outcome(&mut self, invocation: usize) {
+        let Invocation { trigger, outcome: Some(outcome), .. } = &self.invocations[invocation] else { return };
+        self.note(|| format!("invocation {invocation}: {outcome:?}"));
+        match (trigger, outcome) {
+            (Trigger::Message { index, .. }, Outcome::Answered(answer)) => {
                 let journal = self.network.state().storage.journal.len();
-                let message = self.messages[*index].message;
-                self.ends.push(End { task, message, verdict: verdict.clone(), journal });
+                let (message, answer) = (self.messages[*index].message, answer.clone());
+                self.answers.push(GivenAnswer { invocation, message, answer, journal });
             }
-            (Work::Message { .. }, _) => self.failures += 1,
-            (Work::Tick(_), Outcome::Ticked) => ticks::check(self, task),
-            (Work::Tick(_), _) => {}
+            (Trigger::Message { .. }, _) => self.failures += 1,
+            (Trigger::Tick(_), Outcome::Ticked) => promises::check_tick(self, invocation),
+            (Trigger::Tick(_), _) => {}
         }
     }
 
     pub(crate) async fn act(&mut self, action: Action) {
         match action {
-            Action::Meet(index, fate) => {
-                self.budget.faults -= u32::from(fate != Fate::Delivered);
-                self.network.state().meet(index, fate);
+            Action::Deliver(index) => self.network.state().deliver(index),
+            Action::Fail(index, fault) => {
+                self.budget.faults -= 1;
+                self.network.state().fail(index, fault);
             }
-            Action::Land(index) => self.network.state().land(index),
-            Action::Vanish(index) => self.network.state().vanish(index),
-            Action::Take(index) => self.take(index),
-            Action::Settle(task) => self.settle(task),
-            Action::Kill(task) => self.kill(task),
-            Action::Lapse(index) => {
-                self.budget.lapses -= 1;
-                self.messages[index].visible = self.now();
+            Action::ApplyLate(index) => self.network.state().apply_late(index),
+            Action::DropLate(index) => self.network.state().drop_late(index),
+            Action::Receive(index) => self.receive(index),
+            Action::HandleOutcome(invocation) => self.handle_outcome(invocation),
+            Action::Kill(invocation) => self.kill(invocation),
+            Action::MakeVisible(index) => {
+                self.budget.visibility_timeouts -= 1;
+                self.messages[index].visible_at = self.now();
                 self.note(|| format!("message {index} is visible again"));
             }
-            Action::Tick => {
+            Action::FireTimer => {
                 self.budget.ticks -= 1;
-                self.tick();
+                self.fire_timer();
             }
-            Action::Wait => {
-                self.budget.waits -= 1;
-                let pause = self.chooser.pause();
-                self.pass(self.start + self.now() + pause).await;
+            Action::Pause => {
+                self.budget.pauses -= 1;
+                let pause = self.schedule.pause();
+                self.advance_to(self.start + self.now() + pause).await;
             }
-            Action::Rest => {
-                self.budget.rests -= 1;
-                self.rest().await;
+            Action::Wake => {
+                self.budget.wakes -= 1;
+                self.advance_to_next_event().await;
             }
-            Action::Leap(index) => {
-                self.budget.leaps -= 1;
-                self.leap(index).await;
-                self.tick();
+            Action::JumpToExpiry(index) => {
+                self.budget.jumps -= 1;
+                self.jump_to_expiry(index).await;
+                self.fire_timer();
             }
         }
     }
 
-    pub(crate) fn spawn(&mut self, work: Work, message: Option<Message>) {
-        let attempt = self.attempt(work);
-        let task = self.tasks.len();
+    pub(crate) fn invoke(&mut self, trigger: Trigger, message: Option<Message>) {
+        let attempt = self.attempt(trigger);
+        let invocation = self.invocations.len();
         let text = message.map(Message::text).unwrap_or_default();
-        self.note(|| format!("task {task}: {work:?} {text} at {}", attempt.now));
+        self.note(|| format!("invocation {invocation}: {trigger:?} {text} at {}", attempt.now));
         let journal = self.network.state().storage.journal.len();
-        let began = Began { at: self.now(), now: attempt.now, journal };
-        let future = task::serve(self.app.clone(), message, attempt);
-        self.tasks.push(Task::new((work, began), future, &self.driver));
+        let begin = Begin { at: self.now(), now: attempt.now, journal };
+        let future = invocation::serve(self.app.clone(), message, attempt);
+        self.invocations.push(Invocation::new((trigger, begin), future, &self.driver));
     }
 
-    fn attempt(&mut self, work: Work) -> Attempt {
-        let number = match work {
-            Work::Message { index, delivery } => 1 + index as u64 * 1_000 + u64::from(delivery),
-            Work::Tick(number) => u64::MAX - u64::from(number),
+    fn attempt(&mut self, trigger: Trigger) -> Attempt {
+        let number = match trigger {
+            Trigger::Message { index, pop_receipt } => 1 + index as u64 * 1_000 + u64::from(pop_receipt),
+            Trigger::Tick(number) => u64::MAX - u64::from(number),
         };
         let random = fastrand::Rng::with_seed(self.plan.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let now = self.plan.start + self.now() + self.skew();
         Attempt::new(String::new(), now, Instant::now() + Duration::from_secs(290), random)
     }
 
-    /// By how much the clock of a new worker is wrong: not at all when nothing goes wrong any more.
+    /// Draws the clock error of a new invocation; there is none when faults have stopped.
     fn skew(&mut self) -> time::Duration {
-        if self.is_calm {
+        if self.is_fault_free {
             return time::Duration::ZERO;
         }
         let most = self.plan.skew.whole_milliseconds().unsigned_abs().try_into().unwrap_or(u64::MAX);
-        let drawn = self.chooser.below(2 * most + 1).cast_signed() - most.cast_signed();
+        let drawn = self.schedule.below(2 * most + 1).cast_signed() - most.cast_signed();
         time::Duration::milliseconds(drawn)
     }
 }

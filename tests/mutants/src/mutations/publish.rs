@@ -19,7 +19,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         file: "outbox.rs",
         original: "Vec::with_capacity(pending.len())",
         mutant: "{ let _ = self.ledger.published(&pending.iter().collect::<Vec<_>>()).await; Vec::new() }",
-        breaks: "forgotten before it was published",
+        breaks: "deleted before it was published",
         killed_by: Choices("two deliveries, two faults", &[]),
     },
     Mutation {
@@ -27,7 +27,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         file: "outbox.rs",
         original: "self.put(event).await",
         mutant: "{ let _ = self.put(event).await; Ok::<_, ledger::Error>(()) }",
-        breaks: "forgotten before it was published",
+        breaks: "deleted before it was published",
         killed_by: Seed(2),
     },
     Mutation {
@@ -99,7 +99,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         file: "outbox.rs",
         original: "result = Err(error);\n                    break",
         mutant: "{ published = pending.iter().collect(); result = Err(error); break }",
-        breaks: "forgotten before it was published",
+        breaks: "deleted before it was published",
         killed_by: Seed(2),
     },
     Mutation {

@@ -59,7 +59,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         file: "functions/scheduled_with_retry.rs",
         original: "relayed.unfinished.contains(&bucket_of_the_tick(attempt.now))",
         mutant: "false",
-        breaks: "purged before its event was published and forgotten",
+        breaks: "purged before its event was published and deleted",
         killed_by: Seed(941),
     },
 ];

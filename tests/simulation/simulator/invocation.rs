@@ -2,7 +2,7 @@
 
 use super::{
     operation,
-    plan::{Message, Verdict},
+    plan::{Answer, Message},
 };
 use futures::future::LocalBoxFuture;
 use handler::{
@@ -20,76 +20,78 @@ use std::{
 };
 use time::OffsetDateTime;
 
-/// What is invoked.
+/// The trigger of an invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Work {
-    /// The `delivery`th delivery of the message with this index.
-    Message { index: usize, delivery: u32 },
-    /// The nth tick of the timer.
+pub(crate) enum Trigger {
+    /// The message with this index, received under this pop receipt.
+    Message { index: usize, pop_receipt: u32 },
+    /// The timer tick with this number.
     Tick(u32),
 }
 
-/// How an invocation ended.
+/// The result of an invocation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Outcome {
-    Verdict(Verdict),
-    /// The host delivers again.
+    Answered(Answer),
+    /// The host delivers the message again.
     Failed(String),
     Ticked,
 }
 
-pub(crate) type Invocation = LocalBoxFuture<'static, Outcome>;
-
-/// The moment at which an invocation began: since the start, by its own clock, and how long the journal was.
+/// The begin of an invocation: since the start of the history, by its own clock, and as a length of the journal.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Began {
+pub(crate) struct Begin {
     pub(crate) at: Duration,
     pub(crate) now: OffsetDateTime,
     pub(crate) journal: usize,
 }
 
-pub(crate) struct Task {
-    pub(crate) work: Work,
-    pub(crate) began: Began,
-    /// When it went on last: if it sleeps, that and what it was told say when it wakes up.
-    pub(crate) went_on: Duration,
+pub(crate) struct Invocation {
+    pub(crate) trigger: Trigger,
+    pub(crate) begin: Begin,
+    /// The time of the last poll. If the invocation sleeps, this and its observations say when it wakes.
+    pub(crate) polled_at: Duration,
     pub(crate) outcome: Option<Outcome>,
-    future: Option<Invocation>,
-    alarm: Arc<Alarm>,
+    future: Option<LocalBoxFuture<'static, Outcome>>,
+    waker: Arc<Flag>,
 }
 
-/// Whether a task can go on.
-struct Alarm {
+/// A waker that can be asked whether it was called.
+struct Flag {
     is_set: AtomicBool,
     driver: Waker,
 }
 
-impl Wake for Alarm {
+impl Wake for Flag {
     fn wake(self: Arc<Self>) {
         self.is_set.store(true, Ordering::Relaxed);
         self.driver.wake_by_ref();
     }
 }
 
-impl Task {
-    pub(crate) fn new((work, began): (Work, Began), future: Invocation, driver: &Waker) -> Self {
-        let alarm = Arc::new(Alarm { is_set: AtomicBool::new(true), driver: driver.clone() });
-        Self { work, began, went_on: began.at, outcome: None, future: Some(future), alarm }
+impl Invocation {
+    pub(crate) fn new(
+        (trigger, begin): (Trigger, Begin),
+        future: LocalBoxFuture<'static, Outcome>,
+        driver: &Waker,
+    ) -> Self {
+        let waker = Arc::new(Flag { is_set: AtomicBool::new(true), driver: driver.clone() });
+        Self { trigger, begin, polled_at: begin.at, outcome: None, future: Some(future), waker }
     }
 
     pub(crate) const fn is_running(&self) -> bool {
         self.future.is_some()
     }
 
-    pub(crate) fn can_go_on(&self) -> bool {
-        self.is_running() && self.alarm.is_set.load(Ordering::Relaxed)
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_running() && self.waker.is_set.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn go_on(&mut self, now: Duration) {
+    pub(crate) fn poll(&mut self, now: Duration) {
         let Some(future) = &mut self.future else { return };
-        self.went_on = now;
-        self.alarm.is_set.store(false, Ordering::Relaxed);
-        let waker = Waker::from(self.alarm.clone());
+        self.polled_at = now;
+        self.waker.is_set.store(false, Ordering::Relaxed);
+        let waker = Waker::from(self.waker.clone());
         if let Poll::Ready(outcome) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             self.outcome = Some(outcome);
             self.future = None;
@@ -102,8 +104,8 @@ impl Task {
     }
 }
 
-/// Serves a message, or a tick of the timer, as `handler::app` does it.
-pub(crate) fn serve(app: Rc<App>, message: Option<Message>, attempt: Attempt) -> Invocation {
+/// Serves a message, or a timer tick, as `handler::app` does.
+pub(crate) fn serve(app: Rc<App>, message: Option<Message>, attempt: Attempt) -> LocalBoxFuture<'static, Outcome> {
     match message {
         Some(message) => Box::pin(deliver(app, message, attempt)),
         None => Box::pin(tick(app, attempt)),
@@ -113,8 +115,8 @@ pub(crate) fn serve(app: Rc<App>, message: Option<Message>, attempt: Attempt) ->
 async fn deliver(app: Rc<App>, message: Message, attempt: Attempt) -> Outcome {
     let run = operation::run(&app, message, &attempt);
     match tokio::time::timeout_at(attempt.deadline, run).await {
-        Ok(Ok(receipt)) => Outcome::Verdict(Verdict::Answered(receipt)),
-        Ok(Err(Failure::Reject(rejection))) => Outcome::Verdict(Verdict::Quarantined(rejection.reason)),
+        Ok(Ok(receipt)) => Outcome::Answered(Answer::Receipt(receipt)),
+        Ok(Err(Failure::Reject(rejection))) => Outcome::Answered(Answer::Quarantined(rejection.reason)),
         Ok(Err(Failure::Retry(error))) => Outcome::Failed(error.to_string()),
         Err(_) => Outcome::Failed("not finished in time".to_owned()),
     }

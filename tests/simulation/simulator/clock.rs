@@ -1,0 +1,83 @@
+//! The clock, which stands still unless an action moves it.
+
+use super::{
+    host::Location,
+    invocation::Invocation,
+    plan::{Plan, RETENTION},
+    storage::What,
+    world::World,
+};
+use futures::FutureExt;
+use handler::idempotency::key::{bucket_to_purge, partition_key};
+use std::{future::poll_fn, task::Poll, time::Duration};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+/// The time during which the timer purges one bucket.
+const TURN: time::Duration = time::Duration::minutes(5);
+
+impl World {
+    /// Returns when the record of this message was inserted, if it is stored.
+    pub(crate) fn committed_at(&self, index: usize) -> Option<Duration> {
+        let row_key = self.messages[index].message.key().record_row_key();
+        let state = self.network.state();
+        let last = state.storage.journal.iter().rev().find_map(|change| match &change.what {
+            What::Inserted(row) if row["RowKey"] == *row_key => Some(Some(change.at)),
+            What::Deleted(row) if row["RowKey"] == *row_key => Some(None),
+            _ => None,
+        });
+        last.flatten()
+    }
+
+    /// Lets time pass until a message becomes visible or an invocation wakes; false when there is nothing to wait for.
+    pub(crate) async fn advance_to_next_event(&mut self) -> bool {
+        let queued = self.messages.iter().filter(|queued| queued.location == Location::Queue);
+        let next = queued.map(|queued| queued.visible_at).filter(|visible_at| *visible_at > self.now()).min();
+        if next.is_none() && !self.invocations.iter().any(Invocation::is_running) {
+            return false;
+        }
+        let hour = self.now() + Duration::from_secs(3_600);
+        self.advance_to(self.start + next.map_or(hour, |next| next.min(hour))).await;
+        true
+    }
+
+    /// Lets time pass until `end`, or until an invocation wakes.
+    pub(crate) async fn advance_to(&self, end: Instant) {
+        let mut sleep = std::pin::pin!(tokio::time::sleep_until(end));
+        poll_fn(|context| {
+            let is_over = self.invocations.iter().any(Invocation::is_ready) || sleep.poll_unpin(context).is_ready();
+            if is_over { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        self.network.state().drop_overdue();
+    }
+
+    /// Moves the clock to the purge of this message's bucket that is nearest to the planned time.
+    pub(crate) async fn jump_to_expiry(&self, index: usize) {
+        let Some(committed_at) = self.committed_at(index) else { return };
+        let Plan { start, jump, .. } = self.plan;
+        let expiry = start + committed_at + RETENTION;
+        let now = start + self.now();
+        let bucket = self.messages[index].message.key().partition_key();
+        let mut around = (0..).flat_map(|turns| [-TURN * turns, TURN * turns]).map(|turns| expiry + jump + turns);
+        let at = around.find(|at| *at > now && is_purged_at(*at, &bucket)).unwrap_or(now);
+        self.note(|| format!("jump to {} after the expiry of message {index}", at - expiry));
+        self.move_to(at).await;
+    }
+
+    /// Moves the clock to the next purge of a bucket.
+    pub(crate) async fn jump_to_purge(&self, bucket: &str) {
+        let now = self.plan.start + self.now();
+        let at = (0..).map(|turns| now + TURN * turns).find(|at| is_purged_at(*at, bucket)).unwrap_or(now);
+        self.move_to(at).await;
+    }
+
+    async fn move_to(&self, at: OffsetDateTime) {
+        let since_start = (at - self.plan.start).unsigned_abs();
+        tokio::time::sleep_until(self.start + since_start).await;
+    }
+}
+
+fn is_purged_at(at: OffsetDateTime, bucket: &str) -> bool {
+    partition_key(bucket_to_purge(at)) == bucket
+}
