@@ -4,12 +4,12 @@ use super::{
     host::Location,
     invocation::Invocation,
     plan::{Plan, RETENTION},
-    storage::What,
     world::World,
 };
 use futures::FutureExt;
 use handler::idempotency::key::{bucket_to_purge, partition_key};
 use std::{future::poll_fn, task::Poll, time::Duration};
+use test_storage::emulated::Change;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -21,9 +21,9 @@ impl World {
     pub(crate) fn committed_at(&self, index: usize) -> Option<Duration> {
         let row_key = self.messages[index].message.key().record_row_key();
         let state = self.network.state();
-        let last = state.storage.journal.iter().rev().find_map(|change| match &change.what {
-            What::Inserted(row) if row["RowKey"] == *row_key => Some(Some(change.at)),
-            What::Deleted(row) if row["RowKey"] == *row_key => Some(None),
+        let last = state.journal.iter().rev().find_map(|entry| match &entry.change {
+            Change::Inserted(row) if row["RowKey"] == *row_key => Some(Some(entry.at)),
+            Change::Deleted(row) if row["RowKey"] == *row_key => Some(None),
             _ => None,
         });
         last.flatten()

@@ -18,6 +18,7 @@ use std::{
     collections::{HashSet, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
 };
+use test_storage::emulated::Change;
 
 /// The result of an exploration.
 #[derive(Debug)]
@@ -71,8 +72,10 @@ pub(crate) fn explore(plan: &Plan, max_runs: usize, matters: &dyn Fn(&[String]) 
 /// the host knows, and of what every invocation was told.
 pub(crate) fn fingerprint(world: &World) -> u64 {
     let state = world.network.state();
-    let mut queue = state.storage.queue.clone();
-    queue.iter_mut().for_each(|queue| queue.sort_unstable());
+    let queue = sorted(state.journal.iter().filter_map(|entry| match &entry.change {
+        Change::Put(text) => Some(text.clone()),
+        _ => None,
+    }));
     let late = sorted(state.late.iter().map(|late| format!("{late:?}")));
     // Requests run into their time limits only where time can pass while they wait.
     let sent = |pending: &Pending| (world.budget.wakes > 0).then_some(pending.sent);
@@ -81,25 +84,25 @@ pub(crate) fn fingerprint(world: &World) -> u64 {
     let active = sorted(active.map(|(index, invocation)| {
         let pending = state.pending.iter().filter(|pending| pending.invocation == index);
         let pending: Vec<_> = pending.map(|pending| (&pending.call, sent(pending))).collect();
-        let observations = state.observations.as_ref().and_then(|observations| observations.get(&index));
+        let observations = state.observations.get(&index).map(Hasher::finish);
         // When a sleeping invocation wakes follows from this and from what it observed.
         let asleep_since = pending.is_empty().then_some(invocation.polled_at);
         let times = (invocation.begin.at, asleep_since);
         format!("{:?} {:?} {times:?} {observations:?} {pending:?}", invocation.trigger, invocation.outcome)
     }));
     let mut hasher = DefaultHasher::new();
-    (format!("{:?}", state.storage.table), queue, late, active).hash(&mut hasher);
+    (format!("{:?}", state.storage), queue, late, active).hash(&mut hasher);
     let messages: Vec<_> = world.messages.iter().map(QueueMessage::state).collect();
     (messages, world.budget, world.now()).hash(&mut hasher);
     // What was answered and changed keeps promises or breaks them, whatever comes.
     let answers = sorted(world.answers.iter().map(|given| format!("{:?} {:?}", given.message, given.answer)));
     let mut violations = world.violations.clone();
-    let mut known = journal::read(&state.storage.journal, &mut violations);
+    let mut known = journal::read(&state.journal, &mut violations);
     if !world.plan.has_expiry() {
         known.forget_times();
     }
     for given in &world.answers {
-        promises::check_answer(given, &state.storage.journal[..given.journal], &mut violations);
+        promises::check_answer(given, &state.journal[..given.journal], &mut violations);
     }
     (answers, format!("{known:?}"), violations, only_commits_failed(&state)).hash(&mut hasher);
     hasher.finish()

@@ -1,6 +1,6 @@
 //! The faults that a request can meet between its sender and the service.
 
-use super::{answer::Answer as Response, call::Call};
+use test_storage::emulated::{Call, Response};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -51,21 +51,24 @@ impl Fault {
 
     /// Returns the response to `call` in place of the `right` one; `None` if there is no response.
     pub(crate) fn response(self, call: &Call, right: Option<Response>) -> Option<Response> {
-        let refused = |status, code| Some(Response::refused((status, code), None));
+        let refused = |status, code| Some(Response::table_error((status, code)));
         match self {
             Self::NotSent | Self::RequestLost | Self::ResponseLost | Self::Delayed => None,
             Self::Throttled => refused(503, "ServerBusy"),
             Self::ThrottledFor => {
-                let headers = vec![("retry-after", "3".to_owned())];
-                Some(Response { headers, ..Response::refused((429, "TooManyRequests"), None) })
+                let mut response = Response::table_error((429, "TooManyRequests"));
+                response.headers.push(("retry-after", "3".to_owned()));
+                Some(response)
             }
-            Self::FailedInside if matches!(call, Call::Batch(_)) => {
-                Some(Response::batch_refused((500, "InternalError"), 0))
+            Self::FailedInside if matches!(call, Call::Transaction(_)) => {
+                Some(Response::transaction_error((500, "InternalError"), 0))
             }
             Self::FailedAndApplied | Self::Failed | Self::FailedInside => refused(500, "InternalError"),
             Self::Garbled => right.map(|right| Response { body: "<html>".to_owned(), ..right }),
             Self::Forbidden => refused(403, "AuthorizationPermissionMismatch"),
-            Self::BeingDeleted if matches!(call, Call::Put(_) | Call::CreateQueue) => refused(409, "QueueBeingDeleted"),
+            Self::BeingDeleted if matches!(call, Call::Put(..) | Call::CreateQueue(_)) => {
+                Some(Response::queue_error((409, "QueueBeingDeleted")))
+            }
             Self::BeingDeleted => refused(409, "TableBeingDeleted"),
         }
     }

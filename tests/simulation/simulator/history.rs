@@ -5,17 +5,17 @@ use super::{
     explore,
     host::Location,
     invocation::Trigger,
-    journal::is_record,
+    journal::{Entry, is_record},
     network::State,
     plan::{MARGIN, Plan, RETENTION},
     promises,
-    storage::{Change, What},
     world::World,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
+use test_storage::{Kind, emulated::Change};
 
 /// More steps than any history has that comes to an end.
 const MAX_STEPS: u32 = 5_000;
@@ -49,7 +49,6 @@ pub(crate) fn run(plan: Plan, schedule: Schedule, is_traced: bool, is_new: IsNew
     runtime.block_on(tokio::task::unconstrained(async {
         let mut world = World::new(plan, schedule).await;
         world.network.state().trace = is_traced.then(Vec::new);
-        world.network.state().observations = matches!(world.schedule, Schedule::Listed(_)).then(BTreeMap::new);
         run_to_end(&mut world, is_new).await
     }))
 }
@@ -165,22 +164,22 @@ fn must_be_published_at_once(world: &World) -> bool {
 
 /// Tells whether no other requests than transactions met faults.
 pub(crate) fn only_commits_failed(state: &State) -> bool {
-    state.faulted.iter().all(|verb| *verb == "batch")
+    state.faulted.iter().all(|kind| *kind == Kind::Batch)
 }
 
 /// Returns the keys of the stored rows of one kind.
 fn stored(world: &World, kind: &str) -> Vec<String> {
     let state = world.network.state();
-    let rows = state.storage.table.iter().flat_map(|table| table.keys());
-    rows.filter(|(_, row_key)| row_key.starts_with(kind)).map(|(_, row_key)| row_key.clone()).collect()
+    let row_keys = state.storage.rows().map(|((_, row_key), _)| row_key);
+    row_keys.filter(|row_key| row_key.starts_with(kind)).cloned().collect()
 }
 
 fn counts(world: &World) -> BTreeMap<&'static str, u64> {
     let state = world.network.state();
-    let is_purge = |change: &&Change| matches!(&change.what, What::Deleted(row) if is_record(row));
+    let is_purge = |entry: &&Entry| matches!(&entry.change, Change::Deleted(row) if is_record(row));
     let is_tick = |invocation: usize| matches!(world.invocations[invocation].trigger, Trigger::Tick(_));
-    let puts = state.answered.iter().filter(|answered| answered.verb == "put" && answered.status < 300);
-    let (planned, unused, counts) = (world.plan.budget, world.unused, &state.storage.counts);
+    let puts = state.answered.iter().filter(|answered| answered.kind == Kind::PutMessage && answered.status < 300);
+    let (planned, unused, counts) = (world.plan.budget, world.unused, &state.counts);
     BTreeMap::from([
         ("answers", world.answers.len() as u64),
         ("conflicts", world.answers.iter().filter(|given| given.answer.is_conflict()).count() as u64),
@@ -188,7 +187,7 @@ fn counts(world: &World) -> BTreeMap<&'static str, u64> {
         ("poisoned messages", world.poisoned.into()),
         ("killed workers", (planned.kills - unused.kills).into()),
         ("faults", (planned.faults - unused.faults).into()),
-        ("purged records", state.storage.journal.iter().filter(is_purge).count() as u64),
+        ("purged records", state.journal.iter().filter(is_purge).count() as u64),
         ("events published by the timer", puts.filter(|put| is_tick(put.invocation)).count() as u64),
         ("continuation tokens", counts.continued),
         ("delete transactions", counts.deletions),

@@ -1,15 +1,20 @@
 //! The checks on the journal of all changes, read from its begin.
 
-use super::{
-    call::Row,
-    plan::RETENTION,
-    storage::{Change, What},
-};
+use super::plan::RETENTION;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
+use test_storage::emulated::{Call, Change, Operation, Row};
+
+/// A change, its time since the start of the history, and the number of its request.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) at: Duration,
+    pub(crate) request: u32,
+    pub(crate) change: Change,
+}
 
 /// Returns a property of a row, empty if there is none.
 pub(crate) fn text<'a>(row: &'a Row, property: &str) -> &'a str {
@@ -41,7 +46,7 @@ impl Known<'_> {
 }
 
 /// Checks that every change keeps the promises, and that every event is published in the end.
-pub(crate) fn check(journal: &[Change], violations: &mut Vec<String>) {
+pub(crate) fn check(journal: &[Entry], violations: &mut Vec<String>) {
     let known = read(journal, violations);
     for id in known.expected.iter().filter(|id| !known.published.contains(id.as_str())) {
         violations.push(format!("never published: {id}"));
@@ -49,22 +54,22 @@ pub(crate) fn check(journal: &[Change], violations: &mut Vec<String>) {
 }
 
 /// Reads the changes in order, those of one transaction as one.
-pub(crate) fn read<'a>(journal: &'a [Change], violations: &mut Vec<String>) -> Known<'a> {
+pub(crate) fn read<'a>(journal: &'a [Entry], violations: &mut Vec<String>) -> Known<'a> {
     let mut known = Known::default();
-    for changes in journal.chunk_by(|one, other| one.request == other.request) {
-        for Change { at, what, .. } in changes {
-            match what {
-                What::Inserted(row) if is_record(row) => record_inserted(row, *at, &mut known),
-                What::Deleted(row) if is_record(row) => record_purged(row, *at, &mut known, violations),
-                What::Overwritten(row) => violations.push(format!("overwritten: {row:?}")),
-                What::Put(body) => event_published(body, &mut known, violations),
-                What::Inserted(_) | What::Deleted(_) => {}
+    for entries in journal.chunk_by(|one, other| one.request == other.request) {
+        for Entry { at, change, .. } in entries {
+            match change {
+                Change::Inserted(row) if is_record(row) => record_inserted(row, *at, &mut known),
+                Change::Deleted(row) if is_record(row) => record_purged(row, *at, &mut known, violations),
+                Change::Replaced(row) => violations.push(format!("overwritten: {row:?}")),
+                Change::Put(body) => event_published(body, &mut known, violations),
+                Change::Inserted(_) | Change::Deleted(_) => {}
             }
         }
-        for Change { what, .. } in changes {
-            match what {
-                What::Inserted(row) if !is_record(row) => event_committed(row, &mut known, violations),
-                What::Deleted(row) if !is_record(row) => event_deleted(row, &mut known, violations),
+        for Entry { change, .. } in entries {
+            match change {
+                Change::Inserted(row) if !is_record(row) => event_committed(row, &mut known, violations),
+                Change::Deleted(row) if !is_record(row) => event_deleted(row, &mut known, violations),
                 _ => {}
             }
         }
@@ -144,4 +149,26 @@ pub(crate) fn is_record(row: &Row) -> bool {
 /// Returns the row key of the record to which an event belongs.
 fn record_row_key(event_id: &str) -> String {
     format!("record~{}", event_id.split('-').next().unwrap_or_default())
+}
+
+/// Describes a request in a few words for the trace.
+pub(crate) fn describe(call: &Call) -> String {
+    match call {
+        Call::Put(_, text) => format!("put {text}"),
+        Call::Get(key) => format!("get {}", abridged(&key.1)),
+        Call::Delete(key, _) => format!("delete {}", abridged(&key.1)),
+        Call::Transaction(operations) => {
+            let operation = |operation: &Operation| {
+                let verb = if matches!(operation, Operation::Delete(..)) { "delete" } else { "insert" };
+                format!("{verb} {}", abridged(&operation.key().1))
+            };
+            format!("transaction: {}", operations.iter().map(operation).collect::<Vec<_>>().join(", "))
+        }
+        Call::CreateTable | Call::CreateQueue(_) | Call::Query(_) => format!("{call:?}"),
+    }
+}
+
+/// Shortens a key: its hash is too long to be read.
+fn abridged(key: &str) -> String {
+    key.chars().take(13).collect()
 }

@@ -8,9 +8,6 @@
 
 #![allow(dead_code, reason = "the mutants need less than the simulation")]
 
-pub(crate) mod answer;
-pub(crate) mod call;
-pub(crate) mod storage;
 pub(crate) mod fault;
 pub(crate) mod network;
 pub(crate) mod operation;

@@ -3,18 +3,26 @@
 //! Every request waits here until the schedule delivers it or lets it fail. Its sender learns of nothing but the
 //! response, or that there is none.
 
-use super::{answer::Answer as Response, call::Call, fault::Fault, storage::Storage};
+use super::{
+    fault::Fault,
+    journal::{Entry, describe},
+};
 use async_trait::async_trait;
 use azure_core::{
-    HttpClient, Request, StatusCode,
+    Body, HttpClient, Request, StatusCode,
     headers::{HeaderName, Headers},
 };
 use futures::channel::oneshot;
 use handler::storage::Error;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
+};
+use test_storage::{
+    Kind,
+    emulated::{Call, EmulatedStorage, Operation, Response},
 };
 use tokio::time::Instant;
 
@@ -49,22 +57,55 @@ pub(crate) struct Late {
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) invocation: usize,
-    pub(crate) verb: &'static str,
+    pub(crate) kind: Kind,
     pub(crate) status: u16,
+}
+
+/// The numbers of requests that a simulation must not miss.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Pages with a continuation token.
+    pub(crate) continued: u64,
+    /// Transactions that delete, and those of them that were refused.
+    pub(crate) deletions: u64,
+    pub(crate) refused_deletions: u64,
+}
+
+impl Counts {
+    fn add(&mut self, call: &Call, response: &Response) {
+        self.continued += u64::from(response.header("x-ms-continuation-nextpartitionkey").is_some());
+        if let Call::Transaction(operations) = call
+            && let [Operation::Delete(..), ..] = operations[..]
+        {
+            self.deletions += 1;
+            self.refused_deletions += u64::from(status(response) >= 400);
+        }
+    }
+}
+
+/// Returns the status of a response, or that of the first operation inside a response to a transaction.
+fn status(response: &Response) -> u16 {
+    let inner = response.body.split("HTTP/1.1 ").nth(1).and_then(|part| part.get(..3)?.parse().ok());
+    inner.unwrap_or(response.status)
 }
 
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) storage: Storage,
+    pub(crate) storage: EmulatedStorage,
+    /// Every change of the storage.
+    pub(crate) journal: Vec<Entry>,
+    /// The number of requests that were applied.
+    applied: u32,
     pub(crate) pending: Vec<Pending>,
     pub(crate) late: Vec<Late>,
     /// The invocation that is polled.
     pub(crate) sender: usize,
-    /// The responses that each invocation got, which are all it knows; only kept for explorations.
-    pub(crate) observations: Option<BTreeMap<usize, Vec<String>>>,
+    /// A hash of the responses that each invocation got, which are all it knows.
+    pub(crate) observations: BTreeMap<usize, DefaultHasher>,
     pub(crate) answered: Vec<Answered>,
-    /// The verbs of the requests that met a fault.
-    pub(crate) faulted: BTreeSet<&'static str>,
+    pub(crate) counts: Counts,
+    /// The kinds of requests that met a fault.
+    pub(crate) faulted: BTreeSet<Kind>,
     /// The steps of the history, if somebody wants to read them.
     pub(crate) trace: Option<Vec<String>>,
     /// The partitions in which rows can be. Queries for others are answered at once: their time makes no difference.
@@ -81,12 +122,15 @@ pub(crate) struct Network(Mutex<State>);
 impl Network {
     pub(crate) fn new(partitions: Option<BTreeSet<String>>, (page, resets): (usize, bool)) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
-            storage: Storage::new(page),
+            storage: EmulatedStorage::new(page),
+            journal: Vec::new(),
+            applied: 0,
             pending: Vec::new(),
             late: Vec::new(),
             sender: 0,
-            observations: None,
+            observations: BTreeMap::new(),
             answered: Vec::new(),
+            counts: Counts::default(),
             faulted: BTreeSet::new(),
             trace: None,
             partitions,
@@ -104,11 +148,11 @@ impl Network {
 #[async_trait]
 impl HttpClient for Network {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<azure_core::Response> {
-        let reply = self.state().send(request);
-        let is_query = Call::queried_partition(request).is_some();
-        let limit = if is_query { QUERY_LIMIT } else { RESPONSE_LIMIT };
+        let call = read_call(request);
+        let limit = if matches!(call, Call::Query(_)) { QUERY_LIMIT } else { RESPONSE_LIMIT };
+        let reply = self.state().send(call);
         match tokio::time::timeout(limit, reply).await {
-            Ok(Ok(Ok(response))) => Ok(response.into()),
+            Ok(Ok(Ok(response))) => Ok(into_http(response)),
             Ok(Ok(Err(error))) => Err(error.into()),
             Ok(Err(_)) => Err(Error::Unanswered("connection reset".to_owned()).into()),
             Err(_) => Err(Error::Unanswered("time limit reached".to_owned()).into()),
@@ -116,15 +160,24 @@ impl HttpClient for Network {
     }
 }
 
-impl From<Response> for azure_core::Response {
-    fn from(response: Response) -> Self {
-        let mut headers = Headers::new();
-        for (name, value) in response.headers {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-        let body = futures::stream::once(async { Ok(response.body.into()) });
-        Self::new(StatusCode::try_from(response.status).unwrap(), headers, Box::pin(body))
+/// Reads a request of the production client.
+pub(crate) fn read_call(request: &Request) -> Call {
+    let Body::Bytes(body) = request.body() else { panic!("only plain bodies are sent") };
+    let if_match = request.headers().get_optional_str(&HeaderName::from_static("if-match")).unwrap_or_default();
+    let (method, url) = (request.method().as_ref(), request.url());
+    let target = format!("{}?{}", url.path(), url.query().unwrap_or_default());
+    let call = Call::read((method, &target), if_match, std::str::from_utf8(body).unwrap());
+    call.unwrap_or_else(|| panic!("not emulated: {method} {target}"))
+}
+
+/// Makes a response for the production client.
+pub(crate) fn into_http(response: Response) -> azure_core::Response {
+    let mut headers = Headers::new();
+    for (name, value) in response.headers {
+        headers.insert(HeaderName::from_static(name), value);
     }
+    let body = futures::stream::once(async { Ok(response.body.into()) });
+    azure_core::Response::new(StatusCode::try_from(response.status).unwrap(), headers, Box::pin(body))
 }
 
 impl State {
@@ -136,14 +189,16 @@ impl State {
         }
     }
 
-    fn send(&mut self, request: &Request) -> oneshot::Receiver<Reply> {
+    fn send(&mut self, call: Call) -> oneshot::Receiver<Reply> {
         let (reply, receiver) = oneshot::channel();
-        let partition = Call::queried_partition(request);
-        if partition.zip(self.partitions.as_ref()).is_some_and(|(one, all)| !all.contains(&one)) {
-            let _ = reply.send(Ok(self.storage.empty_page()));
-        } else {
-            let (call, sent) = (Call::read(request), self.start.elapsed());
-            self.pending.push(Pending { invocation: self.sender, call, sent, reply });
+        match (&call, &self.partitions) {
+            (Call::Query(query), Some(partitions)) if !partitions.contains(&query.partition) => {
+                let _ = reply.send(Ok(self.storage.apply(&call).0));
+            }
+            _ => {
+                let sent = self.start.elapsed();
+                self.pending.push(Pending { invocation: self.sender, call, sent, reply });
+            }
         }
         receiver
     }
@@ -151,7 +206,7 @@ impl State {
     /// Delivers a pending request, and its response.
     pub(crate) fn deliver(&mut self, index: usize) {
         let request = self.pending.remove(index);
-        self.note(|| format!("invocation {}: {} … delivered", request.invocation, request.call.short()));
+        self.note(|| format!("invocation {}: {} … delivered", request.invocation, describe(&request.call)));
         let response = self.apply(&request.call);
         self.reply(request, Ok(response));
     }
@@ -159,8 +214,8 @@ impl State {
     /// Lets a pending request meet a fault.
     pub(crate) fn fail(&mut self, index: usize, fault: Fault) {
         let request = self.pending.remove(index);
-        self.note(|| format!("invocation {}: {} … {fault:?}", request.invocation, request.call.short()));
-        self.faulted.insert(request.call.verb());
+        self.note(|| format!("invocation {}: {} … {fault:?}", request.invocation, describe(&request.call)));
+        self.faulted.insert(request.call.kind());
         let right = fault.is_applied().then(|| self.apply(&request.call));
         if fault == Fault::Delayed {
             self.late.push(Late { call: request.call.clone(), sent: request.sent });
@@ -175,35 +230,32 @@ impl State {
     }
 
     fn apply(&mut self, call: &Call) -> Response {
-        let at = self.start.elapsed();
-        self.storage.apply(call, at)
+        let (at, request) = (self.start.elapsed(), self.applied);
+        self.applied += 1;
+        let (response, changes) = self.storage.apply(call);
+        self.journal.extend(changes.into_iter().map(|change| Entry { at, request, change }));
+        self.counts.add(call, &response);
+        response
     }
 
     fn reply(&mut self, Pending { invocation, call, reply, .. }: Pending, response: Reply) {
         if let Ok(response) = &response {
-            let inner = response.body.split("HTTP/1.1 ").nth(1).and_then(|part| part.get(..3)?.parse().ok());
-            let status = inner.unwrap_or(response.status);
-            self.answered.push(Answered { invocation, verb: call.verb(), status });
+            self.answered.push(Answered { invocation, kind: call.kind(), status: status(response) });
         }
-        self.observe(invocation, || format!("{response:?}"));
+        let observation = response.as_ref().map_err(|error| format!("{error:?}"));
+        observation.hash(self.observations.entry(invocation).or_default());
         let _ = reply.send(response);
     }
 
     fn leave_unanswered(&mut self, Pending { invocation, reply, .. }: Pending) {
-        self.observe(invocation, || "nothing".to_owned());
+        "nothing".hash(self.observations.entry(invocation).or_default());
         if self.resets { drop(reply) } else { self.silent.push(reply) }
-    }
-
-    fn observe(&mut self, invocation: usize, text: impl FnOnce() -> String) {
-        if let Some(observations) = &mut self.observations {
-            observations.entry(invocation).or_default().push(text());
-        }
     }
 
     /// Makes the requests late for whose response nobody waits any more.
     pub(crate) fn detach_cancelled(&mut self) {
         for Pending { call, sent, .. } in self.pending.extract_if(.., |pending| pending.reply.is_canceled()) {
-            self.faulted.insert(call.verb());
+            self.faulted.insert(call.kind());
             self.late.push(Late { call, sent });
         }
     }
@@ -211,12 +263,12 @@ impl State {
     pub(crate) fn apply_late(&mut self, index: usize) {
         let call = self.late.remove(index).call;
         let status = self.apply(&call).status;
-        self.note(|| format!("late: {} … {status}", call.short()));
+        self.note(|| format!("late: {} … {status}", describe(&call)));
     }
 
     pub(crate) fn drop_late(&mut self, index: usize) {
         let call = self.late.remove(index).call;
-        self.note(|| format!("late: {} … dropped", call.short()));
+        self.note(|| format!("late: {} … dropped", describe(&call)));
     }
 
     /// Drops the requests that are later than any can be.

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 /// A shared access signature needs no computation for each request.
 const CONNECTION: &str =
-    "TableEndpoint=https://table.example;QueueEndpoint=https://queue.example;SharedAccessSignature=sig=a";
+    "TableEndpoint=https://storage.example/a;QueueEndpoint=https://storage.example/a;SharedAccessSignature=sig=a";
 
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -102,7 +102,7 @@ impl World {
         self.note(|| format!("invocation {invocation}: {outcome:?}"));
         match (trigger, outcome) {
             (Trigger::Message { index, .. }, Outcome::Answered(answer)) => {
-                let journal = self.network.state().storage.journal.len();
+                let journal = self.network.state().journal.len();
                 let (message, answer) = (self.messages[*index].message, answer.clone());
                 self.answers.push(GivenAnswer { invocation, message, answer, journal });
             }
@@ -155,7 +155,7 @@ impl World {
         let invocation = self.invocations.len();
         let text = message.map(Message::text).unwrap_or_default();
         self.note(|| format!("invocation {invocation}: {trigger:?} {text} at {}", attempt.now));
-        let journal = self.network.state().storage.journal.len();
+        let journal = self.network.state().journal.len();
         let begin = Begin { at: self.now(), now: attempt.now, journal };
         let future = invocation::serve(self.app.clone(), message, attempt);
         self.invocations.push(Invocation::new((trigger, begin), future, &self.driver));

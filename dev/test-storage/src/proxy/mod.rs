@@ -24,12 +24,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     account::{Account, IDLE, Service},
+    kind::Kind,
     ports::free_port,
 };
 
 pub use fault::{Fault, Gate};
 use request::Arriving;
-pub use request::{Kind, Request};
+pub use request::Request;
 
 type Rule = Box<dyn FnMut(&Request) -> Fault + Send>;
 

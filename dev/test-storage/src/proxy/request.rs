@@ -9,32 +9,7 @@ use hyper::{
     header::{HeaderName, HeaderValue},
 };
 
-/// The operation that a request asks for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
-    /// `POST /account/$batch`
-    Batch,
-    /// One entity by its keys.
-    GetEntity,
-    /// A query for entities.
-    Query,
-    /// `POST /account/Tables`
-    CreateTable,
-    /// Insert of one entity.
-    Insert,
-    /// Merge or update of one entity.
-    Change,
-    /// Delete of one entity.
-    Delete,
-    /// A message is put on a queue.
-    PutMessage,
-    /// Messages are received or peeked.
-    GetMessages,
-    /// Create of a queue.
-    CreateQueue,
-    /// Anything else.
-    Other,
-}
+use crate::kind::Kind;
 
 /// A request that passed, whatever became of it.
 #[derive(Clone, Debug)]
@@ -67,7 +42,7 @@ impl Arriving {
         };
         let request = Request {
             method: head.method.to_string(),
-            kind: kind(head.method.as_str(), &target),
+            kind: Kind::of(head.method.as_str(), &target),
             headers: head.headers.iter().map(header).collect(),
             body: Bytes::new(),
             target,
@@ -100,52 +75,5 @@ impl Arriving {
         }
         self.request.body = body.into();
         Ok(())
-    }
-}
-
-fn kind(method: &str, target: &str) -> Kind {
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    // `/account/rest`
-    let rest = path.splitn(3, '/').nth(2).unwrap_or_default();
-    let key = rest.contains("RowKey=");
-    match method {
-        "POST" if rest.starts_with("$batch") => Kind::Batch,
-        "POST" if rest == "Tables" => Kind::CreateTable,
-        "POST" if rest.ends_with("/messages") => Kind::PutMessage,
-        "GET" if rest.ends_with("/messages") => Kind::GetMessages,
-        "PUT" if !rest.contains('/') && !key && !query.contains("comp=") => Kind::CreateQueue,
-        "POST" if !rest.contains('/') => Kind::Insert,
-        "GET" if key => Kind::GetEntity,
-        "GET" if !rest.contains('/') && !query.contains("comp=") => Kind::Query,
-        "MERGE" | "PATCH" | "PUT" if key => Kind::Change,
-        "DELETE" if key => Kind::Delete,
-        _ => Kind::Other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_are_told_apart() {
-        let cases = [
-            ("POST", "/a/$batch", Kind::Batch),
-            ("POST", "/a/Tables", Kind::CreateTable),
-            ("POST", "/a/t", Kind::Insert),
-            ("GET", "/a/t(PartitionKey='p',RowKey='r')", Kind::GetEntity),
-            ("GET", "/a/t()?$filter=x", Kind::Query),
-            ("GET", "/a/t?$filter=x", Kind::Query),
-            ("MERGE", "/a/t(PartitionKey='p',RowKey='r')", Kind::Change),
-            ("DELETE", "/a/t(PartitionKey='p',RowKey='r')", Kind::Delete),
-            ("POST", "/a/q/messages?visibilitytimeout=0", Kind::PutMessage),
-            ("GET", "/a/q/messages?peekonly=true", Kind::GetMessages),
-            ("PUT", "/a/q", Kind::CreateQueue),
-            ("PUT", "/a/q?comp=metadata", Kind::Other),
-            ("DELETE", "/a/q/messages/1?popreceipt=x", Kind::Other),
-        ];
-        for (method, target, expected) in cases {
-            assert_eq!(kind(method, target), expected, "{method} {target}");
-        }
     }
 }

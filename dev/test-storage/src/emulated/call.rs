@@ -1,0 +1,121 @@
+//! The requests that the services understand, read from method, target and body.
+
+use quick_xml::escape::unescape;
+
+use super::{Key, Query, Row, entity::key_of};
+use crate::kind::Kind;
+
+/// A request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Call {
+    /// Creates the table.
+    CreateTable,
+    /// Creates a queue.
+    CreateQueue(String),
+    /// Puts a message on a queue.
+    Put(String, String),
+    /// Reads one entity.
+    Get(Key),
+    /// Reads some entities.
+    Query(Query),
+    /// Deletes one entity under a condition on its `ETag`.
+    Delete(Key, String),
+    /// Applies an [entity group
+    /// transaction](https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions).
+    Transaction(Vec<Operation>),
+}
+
+/// One operation of an entity group transaction.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operation {
+    /// Inserts an entity.
+    Insert(Row),
+    /// Inserts or replaces an entity.
+    Upsert(Row),
+    /// Deletes an entity under a condition on its `ETag`.
+    Delete(Key, String),
+}
+
+impl Call {
+    /// Reads a request whose target begins with the account; `None` if it is none that the handler makes.
+    #[must_use]
+    pub fn read((method, target): (&str, &str), if_match: &str, body: &str) -> Option<Self> {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let name = path.split('/').nth(2)?;
+        Some(match Kind::of(method, target) {
+            Kind::Batch => Self::Transaction(operations(body)?),
+            Kind::GetEntity => Self::Get(key(path)?),
+            Kind::Query => Self::Query(Query::read(query)?),
+            Kind::CreateTable => Self::CreateTable,
+            Kind::Delete => Self::Delete(key(path)?, if_match.to_owned()),
+            Kind::PutMessage => Self::Put(name.to_owned(), message(body)?),
+            Kind::CreateQueue => Self::CreateQueue(name.to_owned()),
+            Kind::Insert | Kind::Change | Kind::GetMessages | Kind::Other => return None,
+        })
+    }
+
+    /// Returns the kind of the request.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::CreateTable => Kind::CreateTable,
+            Self::CreateQueue(_) => Kind::CreateQueue,
+            Self::Put(..) => Kind::PutMessage,
+            Self::Get(_) => Kind::GetEntity,
+            Self::Query(_) => Kind::Query,
+            Self::Delete(..) => Kind::Delete,
+            Self::Transaction(_) => Kind::Batch,
+        }
+    }
+}
+
+impl Operation {
+    /// Returns the key of the entity.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Insert(row) | Self::Upsert(row) => key_of(row).unwrap_or_default(),
+            Self::Delete(key, _) => key.clone(),
+        }
+    }
+
+    /// Reads one part of the multipart body, which is a request of its own.
+    fn read(part: &str) -> Option<Self> {
+        let (head, body) = part.split_once("\r\n\r\n")?;
+        let mut lines = head.lines();
+        let (method, url) = lines.next()?.strip_suffix(" HTTP/1.1")?.split_once(' ')?;
+        let is_if_match = |(name, _): &(&str, &str)| name.eq_ignore_ascii_case("if-match");
+        let if_match = lines.filter_map(|line| line.split_once(':')).find(is_if_match).map(|(_, value)| value.trim());
+        match (method, if_match) {
+            ("POST", None) => Some(Self::Insert(row(body)?)),
+            ("PUT", None) => Some(Self::Upsert(row(body)?)),
+            ("DELETE", Some(etag)) => Some(Self::Delete(key(url)?, etag.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the parts of a transaction: in each the headers of the part come before those of its request.
+fn operations(body: &str) -> Option<Vec<Operation>> {
+    let parts = body.split("--changeset_").skip(1).filter_map(|part| part.split_once("\r\n\r\n"));
+    parts.map(|(_, request)| Operation::read(request)).collect()
+}
+
+/// Reads the entity of a request, which is one line.
+fn row(body: &str) -> Option<Row> {
+    let row = serde_json::from_str(body.lines().next()?).ok()?;
+    key_of(&row)?;
+    Some(row)
+}
+
+/// Reads the keys in `table(PartitionKey='…',RowKey='…')`. The keys of the handler have no quotes.
+fn key(path: &str) -> Option<Key> {
+    let (_, keys) = path.split_once("(PartitionKey='")?;
+    let (partition, rest) = keys.split_once("',RowKey='")?;
+    Some((partition.replace("%7E", "~"), rest.split_once("')")?.0.replace("%7E", "~")))
+}
+
+fn message(body: &str) -> Option<String> {
+    let (text, _) = body.split_once("<MessageText>")?.1.split_once("</MessageText>")?;
+    Some(unescape(text).ok()?.into_owned())
+}

@@ -1,0 +1,208 @@
+//! A table and a queue service as a state machine: a [call](Call) goes in, a [response](Response) and the
+//! [changes](Change) it made come out. Nothing else happens: no network, no clock, no chance.
+//!
+//! The simulation runs it without a network, and `cargo load` behind a server, where Azurite would be the limit. It
+//! knows the requests that the handler makes, and answers like [Table
+//! Storage](https://learn.microsoft.com/rest/api/storageservices/table-service-rest-api) and [Queue
+//! Storage](https://learn.microsoft.com/rest/api/storageservices/queue-service-rest-api), not like the emulator: no
+//! error code in the headers of the table, and whole entities in the response to a transaction. Signatures are not
+//! checked. The conformance test of the simulation compares it with Azurite.
+
+mod call;
+mod entity;
+mod query;
+mod response;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
+
+use serde_json::Value;
+
+pub use call::{Call, Operation};
+pub use entity::{Key, Row};
+pub use query::Query;
+pub use response::{Refusal, Response};
+
+use entity::{check_key, check_texts, key_of};
+use query::{LAST, holds, range_of};
+
+/// The largest number of operations of a transaction.
+const MAX_OPERATIONS: usize = 100;
+
+/// One table, whatever its name, and queues.
+#[derive(Debug)]
+pub struct EmulatedStorage {
+    table: Option<BTreeMap<Key, Arc<Row>>>,
+    queues: BTreeSet<String>,
+    /// The number of rows that the service reads for one page, whether or not they match.
+    page: usize,
+    /// The number of times that each row was written, for its `ETag`.
+    versions: BTreeMap<Key, u32>,
+}
+
+/// A change of what is stored or queued.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A row was inserted.
+    Inserted(Arc<Row>),
+    /// A row was replaced by this one.
+    Replaced(Arc<Row>),
+    /// A row was deleted.
+    Deleted(Arc<Row>),
+    /// A message was put on a queue.
+    Put(String),
+}
+
+impl EmulatedStorage {
+    /// Makes services without table and queues, which read so many rows for one page.
+    #[must_use]
+    pub const fn new(page: usize) -> Self {
+        Self { table: None, queues: BTreeSet::new(), page, versions: BTreeMap::new() }
+    }
+
+    /// Returns the rows in the order of their keys.
+    pub fn rows(&self) -> impl Iterator<Item = (&Key, &Arc<Row>)> {
+        self.table.iter().flatten()
+    }
+
+    /// Applies a call.
+    pub fn apply(&mut self, call: &Call) -> (Response, Vec<Change>) {
+        let mut changes = Vec::new();
+        let response = match call {
+            Call::CreateTable if self.table.is_some() => Response::table_error((409, "TableAlreadyExists")),
+            Call::CreateTable => {
+                self.table = Some(BTreeMap::new());
+                response::table_created()
+            }
+            Call::CreateQueue(queue) => Response::empty(if self.queues.insert(queue.clone()) { 201 } else { 204 }),
+            Call::Put(queue, _) if !self.queues.contains(queue) => Response::queue_error((404, "QueueNotFound")),
+            Call::Put(_, text) => {
+                changes.push(Change::Put(text.clone()));
+                response::message_put()
+            }
+            Call::Transaction(operations) => match self.transaction(operations) {
+                Ok(applied) => {
+                    changes = applied;
+                    response::transaction(operations, &changes)
+                }
+                Err((index, refusal)) => Response::transaction_error(refusal, index),
+            },
+            Call::Delete(key, if_match) => match self.check_delete(key, if_match) {
+                Ok(()) => {
+                    changes.extend(self.delete(key));
+                    Response::empty(204)
+                }
+                Err(refusal) => Response::table_error(refusal),
+            },
+            Call::Get(key) => self.get(key),
+            Call::Query(query) => self.query(query),
+        };
+        (response, changes)
+    }
+
+    /// Applies all operations or none.
+    fn transaction(&mut self, operations: &[Operation]) -> Result<Vec<Change>, (usize, Refusal)> {
+        self.check_transaction(operations)?;
+        let apply = |operation: &Operation| match operation {
+            Operation::Insert(row) | Operation::Upsert(row) => Some(self.write(row)),
+            Operation::Delete(key, _) => self.delete(key),
+        };
+        Ok(operations.iter().filter_map(apply).collect())
+    }
+
+    /// Checks every operation. No row is twice in a transaction, so none depends on another.
+    fn check_transaction(&self, operations: &[Operation]) -> Result<(), (usize, Refusal)> {
+        let mut keys = BTreeSet::new();
+        if operations.len() > MAX_OPERATIONS {
+            return Err((0, (400, "InvalidInput")));
+        }
+        for (index, operation) in operations.iter().enumerate() {
+            let key = operation.key();
+            if key.0 != operations[0].key().0 {
+                return Err((index, (400, "CommandsInBatchActOnDifferentPartitions")));
+            }
+            if !keys.insert(key.clone()) {
+                return Err((index, (400, "InvalidDuplicateRow")));
+            }
+            self.check(operation, &key).map_err(|refusal| (index, refusal))?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, operation: &Operation, key: &Key) -> Result<(), Refusal> {
+        match operation {
+            Operation::Delete(_, if_match) => self.check_delete(key, if_match),
+            Operation::Insert(row) | Operation::Upsert(row) => {
+                check_key(key)?;
+                check_texts(row)?;
+                let is_present = self.table()?.contains_key(key);
+                let is_refused = is_present && matches!(operation, Operation::Insert(_));
+                if is_refused { Err((409, "EntityAlreadyExists")) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn check_delete(&self, key: &Key, if_match: &str) -> Result<(), Refusal> {
+        check_key(key)?;
+        match self.table()?.get(key) {
+            None => Err((404, "ResourceNotFound")),
+            Some(row) if if_match != "*" && row["odata.etag"] != *if_match => Err((412, "UpdateConditionNotSatisfied")),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn table(&self) -> Result<&BTreeMap<Key, Arc<Row>>, Refusal> {
+        self.table.as_ref().ok_or((404, "TableNotFound"))
+    }
+
+    /// Writes a row with a new `ETag`.
+    fn write(&mut self, row: &Row) -> Change {
+        let key = key_of(row).unwrap_or_default();
+        let version = self.versions.entry(key.clone()).or_default();
+        *version += 1;
+        let etag = format!("W/\"datetime'2026-11-21T10%3A20%3A00.{version:07}Z'\"");
+        let mut row = row.clone();
+        row.insert("odata.etag".to_owned(), Value::String(etag));
+        let row = Arc::new(row);
+        let before = self.table.get_or_insert_default().insert(key, row.clone());
+        if before.is_some() { Change::Replaced(row) } else { Change::Inserted(row) }
+    }
+
+    fn delete(&mut self, key: &Key) -> Option<Change> {
+        self.table.as_mut()?.remove(key).map(Change::Deleted)
+    }
+
+    fn get(&self, key: &Key) -> Response {
+        let row = self.table().and_then(|table| table.get(key).ok_or((404, "ResourceNotFound")));
+        row.map_or_else(Response::table_error, |row| response::entity(row))
+    }
+
+    /// Returns one page. It ends when it has as many rows as were asked for, or when the service has read enough: it
+    /// may be empty and have a continuation token.
+    fn query(&self, query: &Query) -> Response {
+        let table = match self.table() {
+            Ok(table) => table,
+            Err(refusal) => return Response::table_error(refusal),
+        };
+        let (mut rows, mut read, mut next) = (Vec::new(), 0, None);
+        for (key, row) in table.range(range_of(query)) {
+            let is_match = query.conditions.iter().all(|condition| holds(condition, row));
+            if read == self.page || is_match && rows.len() == query.top {
+                next = Some((key.0.clone(), Some(key.1.clone())));
+                break;
+            }
+            read += 1;
+            rows.extend(is_match.then_some(row.as_ref()));
+        }
+        if next.is_none() && read == self.page {
+            // The service may look into another partition next, before it sees that the query is about one.
+            let after = (query.partition.clone(), LAST.to_owned());
+            let other = table.range((Bound::Excluded(after), Bound::Unbounded)).next();
+            next = other.map(|((partition, _), _)| (partition.clone(), None));
+        }
+        response::page(&rows, &query.select, next)
+    }
+}
