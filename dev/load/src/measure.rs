@@ -17,7 +17,7 @@ use crate::{
     report::{Report, StepReport, Stored, Usage},
     startup,
     step::{self, Step},
-    storage::{self, FastStorage, Published},
+    storage::{Counts, FastStorage},
 };
 
 /// The queue and the table of the handler.
@@ -96,7 +96,7 @@ impl Running {
     }
 
     /// Returns the counts of the fast storage, the only one that counts.
-    fn counts(&self) -> Option<storage::Counts> {
+    fn counts(&self) -> Option<Counts> {
         match self {
             Self::Fast(storage) => Some(storage.counts()),
             Self::Azurite { .. } => None,
@@ -106,7 +106,7 @@ impl Running {
     async fn stored(&self) -> Result<Stored> {
         match self {
             Self::Fast(storage) => {
-                let Published { messages, events } = storage.published(EVENTS);
+                let (messages, events) = storage.published();
                 let [records, left] = PREFIXES.map(|prefix| storage.count_rows(prefix));
                 Ok(Stored { records, left, messages, events: Some(events) })
             }

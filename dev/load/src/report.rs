@@ -4,12 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
-use crate::{
-    orders::Mix,
-    plan::Plan,
-    step::Done,
-    storage::{Counts, KINDS},
-};
+use crate::{orders::Mix, plan::Plan, step::Done, storage::Counts};
 
 /// All that was measured.
 #[derive(Debug, Serialize)]
@@ -90,7 +85,7 @@ pub(super) struct Stored {
 }
 
 /// The resources used between two moments.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Usage {
     pub(super) handler_cpu: Option<Duration>,
     pub(super) load_cpu: Option<Duration>,
@@ -103,7 +98,7 @@ impl Usage {
         Self {
             handler_cpu: self.handler_cpu.zip(earlier.handler_cpu).map(difference),
             load_cpu: self.load_cpu.zip(earlier.load_cpu).map(difference),
-            counts: self.counts.zip(earlier.counts).map(|(now, then)| now.since(&then)),
+            counts: self.counts.as_ref().zip(earlier.counts.as_ref()).map(|(now, then)| now.since(then)),
         }
     }
 }
@@ -127,7 +122,7 @@ impl StepReport {
             load_cpu_per_1000: usage.load_cpu.map(per_1000),
             resident_kib: None,
             peak_kib: None,
-            requests_per_order: usage.counts.map(|counts| requests_per_order(&counts, count)),
+            requests_per_order: usage.counts.as_ref().map(|counts| requests_per_order(counts, count)),
             connections_opened: usage.counts.map(|counts| counts.connections),
         }
     }
@@ -175,8 +170,8 @@ impl Report {
 }
 
 fn requests_per_order(counts: &Counts, orders: f64) -> BTreeMap<&'static str, f64> {
-    let asked = KINDS.iter().zip(counts.requests).filter(|(_, count)| *count > 0);
-    asked.map(|(kind, count)| (*kind, count as f64 / orders)).collect()
+    let made = counts.requests.iter().filter(|(_, count)| **count > 0);
+    made.map(|(kind, count)| (kind.name(), *count as f64 / orders)).collect()
 }
 
 /// Returns a percentile of sorted times.

@@ -170,7 +170,7 @@ pub(crate) fn only_commits_failed(state: &State) -> bool {
 /// Returns the keys of the stored rows of one kind.
 fn stored(world: &World, kind: &str) -> Vec<String> {
     let state = world.network.state();
-    let row_keys = state.storage.rows().map(|((_, row_key), _)| row_key);
+    let row_keys = state.storage.entities().map(|((_, row_key), _)| row_key);
     row_keys.filter(|row_key| row_key.starts_with(kind)).cloned().collect()
 }
 

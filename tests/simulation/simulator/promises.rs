@@ -79,12 +79,12 @@ fn check_effects(world: &World, state: &State, violations: &mut Vec<String>) {
     let orders: BTreeSet<u8> = world.messages.iter().map(|queued| queued.message.order).collect();
     for order in orders {
         let key = Message { order, amount: 0, spelling: 0, events: 0 }.key();
-        let record = state.storage.rows().find(|((_, row_key), _)| *row_key == key.record_row_key());
+        let record = state.storage.entities().find(|((_, row_key), _)| *row_key == key.record_row_key());
         let Some((_, record)) = record else {
             violations.push(format!("not committed: order-{order}"));
             continue;
         };
-        let receipt = text(record, "receipt");
+        let receipt = text(&record.row, "receipt");
         let effects = state.journal.iter().filter(|entry| receipt_in(&entry.change, &key).is_some()).count();
         if effects != 1 {
             violations.push(format!("took effect {effects} times: order-{order}"));
@@ -146,7 +146,7 @@ pub(crate) fn check_tick(world: &mut World, invocation: usize) {
     // The clock that committed may be behind, and the one that purges too.
     let kept: time::Duration = RETENTION + MARGIN + world.plan.skew * 2;
     let mut violations = Vec::new();
-    for row in state.storage.rows().map(|(_, row)| row) {
+    for row in state.storage.entities().map(|(_, entity)| &*entity.row) {
         let Some(inserted) = inserted_at(before, row) else { continue };
         let row_key = text(row, "RowKey");
         if !is_record(row) && text(row, "created_at") < is_published.as_str() {

@@ -1,5 +1,7 @@
 //! The requests that the services understand, read from method, target and body.
 
+use std::sync::Arc;
+
 use quick_xml::escape::unescape;
 
 use super::{Key, Query, Row, entity::key_of};
@@ -29,9 +31,9 @@ pub enum Call {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
     /// Inserts an entity.
-    Insert(Row),
+    Insert(Arc<Row>),
     /// Inserts or replaces an entity.
-    Upsert(Row),
+    Upsert(Arc<Row>),
     /// Deletes an entity under a condition on its `ETag`.
     Delete(Key, String),
 }
@@ -74,7 +76,7 @@ impl Operation {
     #[must_use]
     pub fn key(&self) -> Key {
         match self {
-            Self::Insert(row) | Self::Upsert(row) => key_of(row).unwrap_or_default(),
+            Self::Insert(row) | Self::Upsert(row) => key_of(row),
             Self::Delete(key, _) => key.clone(),
         }
     }
@@ -102,10 +104,8 @@ fn operations(body: &str) -> Option<Vec<Operation>> {
 }
 
 /// Reads the entity of a request, which is one line.
-fn row(body: &str) -> Option<Row> {
-    let row = serde_json::from_str(body.lines().next()?).ok()?;
-    key_of(&row)?;
-    Some(row)
+fn row(body: &str) -> Option<Arc<Row>> {
+    Some(Arc::new(serde_json::from_str(body.lines().next()?).ok()?))
 }
 
 /// Reads the keys in `table(PartitionKey='…',RowKey='…')`. The keys of the handler have no quotes.

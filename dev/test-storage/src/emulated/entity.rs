@@ -1,11 +1,22 @@
 //! The rows of the table: their keys, and the limits on them.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::Refusal;
 
-/// An entity: its properties with their type annotations, and its `odata.etag`.
+/// The properties of an entity, with their type annotations.
 pub type Row = Map<String, Value>;
+
+/// A stored entity.
+#[derive(Debug)]
+pub struct Entity {
+    /// Its properties.
+    pub row: Arc<Row>,
+    /// Its version.
+    pub etag: String,
+}
 
 /// `PartitionKey` and `RowKey`.
 pub type Key = (String, String);
@@ -13,10 +24,13 @@ pub type Key = (String, String);
 /// The longest text of a property, in UTF-16 units.
 const MAX_TEXT: usize = 32_768;
 
-/// Returns the key of an entity; `None` if it has none.
-pub(super) fn key_of(row: &Row) -> Option<Key> {
-    let text = |name: &str| row.get(name)?.as_str().map(ToOwned::to_owned);
-    Some((text("PartitionKey")?, text("RowKey")?))
+/// Returns a property that is a text, empty if there is none.
+pub(super) fn text<'a>(row: &'a Row, property: &str) -> &'a str {
+    row.get(property).and_then(Value::as_str).unwrap_or_default()
+}
+
+pub(super) fn key_of(row: &Row) -> Key {
+    (text(row, "PartitionKey").to_owned(), text(row, "RowKey").to_owned())
 }
 
 /// Checks the characters of a key.

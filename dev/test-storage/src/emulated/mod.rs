@@ -19,10 +19,8 @@ use std::{
     sync::Arc,
 };
 
-use serde_json::Value;
-
 pub use call::{Call, Operation};
-pub use entity::{Key, Row};
+pub use entity::{Entity, Key, Row};
 pub use query::Query;
 pub use response::{Refusal, Response};
 
@@ -35,7 +33,7 @@ const MAX_OPERATIONS: usize = 100;
 /// One table, whatever its name, and queues.
 #[derive(Debug)]
 pub struct EmulatedStorage {
-    table: Option<BTreeMap<Key, Arc<Row>>>,
+    table: Option<BTreeMap<Key, Entity>>,
     queues: BTreeSet<String>,
     /// The number of rows that the service reads for one page, whether or not they match.
     page: usize,
@@ -63,8 +61,8 @@ impl EmulatedStorage {
         Self { table: None, queues: BTreeSet::new(), page, versions: BTreeMap::new() }
     }
 
-    /// Returns the rows in the order of their keys.
-    pub fn rows(&self) -> impl Iterator<Item = (&Key, &Arc<Row>)> {
+    /// Returns the stored entities in the order of their keys.
+    pub fn entities(&self) -> impl Iterator<Item = (&Key, &Entity)> {
         self.table.iter().flatten()
     }
 
@@ -86,7 +84,7 @@ impl EmulatedStorage {
             Call::Transaction(operations) => match self.transaction(operations) {
                 Ok(applied) => {
                     changes = applied;
-                    response::transaction(operations, &changes)
+                    response::transaction(operations.iter().map(|operation| self.stored(operation)))
                 }
                 Err((index, refusal)) => Response::transaction_error(refusal, index),
             },
@@ -149,35 +147,39 @@ impl EmulatedStorage {
         check_key(key)?;
         match self.table()?.get(key) {
             None => Err((404, "ResourceNotFound")),
-            Some(row) if if_match != "*" && row["odata.etag"] != *if_match => Err((412, "UpdateConditionNotSatisfied")),
+            Some(entity) if if_match != "*" && entity.etag != if_match => Err((412, "UpdateConditionNotSatisfied")),
             Some(_) => Ok(()),
         }
     }
 
-    fn table(&self) -> Result<&BTreeMap<Key, Arc<Row>>, Refusal> {
+    fn table(&self) -> Result<&BTreeMap<Key, Entity>, Refusal> {
         self.table.as_ref().ok_or((404, "TableNotFound"))
     }
 
+    /// Returns the entity that an applied operation wrote, and whether it could only insert it.
+    fn stored(&self, operation: &Operation) -> Option<(&Entity, bool)> {
+        let entity = self.table.as_ref()?.get(&operation.key())?;
+        Some((entity, matches!(operation, Operation::Insert(_))))
+    }
+
     /// Writes a row with a new `ETag`.
-    fn write(&mut self, row: &Row) -> Change {
-        let key = key_of(row).unwrap_or_default();
+    fn write(&mut self, row: &Arc<Row>) -> Change {
+        let key = key_of(row);
         let version = self.versions.entry(key.clone()).or_default();
         *version += 1;
         let etag = format!("W/\"datetime'2026-11-21T10%3A20%3A00.{version:07}Z'\"");
-        let mut row = row.clone();
-        row.insert("odata.etag".to_owned(), Value::String(etag));
-        let row = Arc::new(row);
-        let before = self.table.get_or_insert_default().insert(key, row.clone());
+        let row = row.clone();
+        let before = self.table.get_or_insert_default().insert(key, Entity { row: row.clone(), etag });
         if before.is_some() { Change::Replaced(row) } else { Change::Inserted(row) }
     }
 
     fn delete(&mut self, key: &Key) -> Option<Change> {
-        self.table.as_mut()?.remove(key).map(Change::Deleted)
+        self.table.as_mut()?.remove(key).map(|entity| Change::Deleted(entity.row))
     }
 
     fn get(&self, key: &Key) -> Response {
-        let row = self.table().and_then(|table| table.get(key).ok_or((404, "ResourceNotFound")));
-        row.map_or_else(Response::table_error, |row| response::entity(row))
+        let entity = self.table().and_then(|table| table.get(key).ok_or((404, "ResourceNotFound")));
+        entity.map_or_else(Response::table_error, response::entity)
     }
 
     /// Returns one page. It ends when it has as many rows as were asked for, or when the service has read enough: it
@@ -187,15 +189,15 @@ impl EmulatedStorage {
             Ok(table) => table,
             Err(refusal) => return Response::table_error(refusal),
         };
-        let (mut rows, mut read, mut next) = (Vec::new(), 0, None);
-        for (key, row) in table.range(range_of(query)) {
-            let is_match = query.conditions.iter().all(|condition| holds(condition, row));
-            if read == self.page || is_match && rows.len() == query.top {
+        let (mut entities, mut read, mut next) = (Vec::new(), 0, None);
+        for (key, entity) in table.range(range_of(query)) {
+            let is_match = query.conditions.iter().all(|condition| holds(condition, &entity.row));
+            if read == self.page || is_match && entities.len() == query.top {
                 next = Some((key.0.clone(), Some(key.1.clone())));
                 break;
             }
             read += 1;
-            rows.extend(is_match.then_some(row.as_ref()));
+            entities.extend(is_match.then_some(entity));
         }
         if next.is_none() && read == self.page {
             // The service may look into another partition next, before it sees that the query is about one.
@@ -203,6 +205,6 @@ impl EmulatedStorage {
             let other = table.range((Bound::Excluded(after), Bound::Unbounded)).next();
             next = other.map(|((partition, _), _)| (partition.clone(), None));
         }
-        response::page(&rows, &query.select, next)
+        response::page(&entities, &query.select, next)
     }
 }

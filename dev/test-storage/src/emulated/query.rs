@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::Range};
 
 use reqwest::Url;
 
-use super::{Key, Row};
+use super::{Key, Row, entity::text};
 
 /// A text greater than every key.
 pub(super) const LAST: &str = "\u{10ffff}";
@@ -71,6 +71,5 @@ pub(super) fn range_of(query: &Query) -> Range<Key> {
 }
 
 pub(super) fn holds(condition: &Condition, row: &Row) -> bool {
-    let stored = row.get(&condition.property).and_then(serde_json::Value::as_str);
-    stored.is_some_and(|stored| stored < condition.below.as_str())
+    row.contains_key(&condition.property) && text(row, &condition.property) < condition.below.as_str()
 }

@@ -3,14 +3,15 @@
 use std::fmt::Write;
 
 use serde::{Serialize, Serializer};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Change, Key, Operation, Row, entity::key_of};
+use super::{Entity, Row, entity::text};
 
 const ENDPOINT: &str = "https://account.table.core.windows.net";
 const JSON: &str = "application/json;odata=fullmetadata;streaming=true;charset=utf-8";
 const JSON_ERROR: &str = "application/json;odata=minimalmetadata;streaming=true;charset=utf-8";
 const XML: &str = "application/xml";
+const TIMESTAMP: &str = r#""Timestamp@odata.type":"Edm.DateTime","Timestamp":"2026-11-21T10:20:00.1234567Z","#;
 const BATCH: &str = "batchresponse_8e3a0c3c-0a1f-4d3f-8f0e-5a8f6a3a7b11";
 const CHANGE_SET: &str = "changesetresponse_2f6f4c11-6e0a-4a6e-9d6b-0f1f7a0a9c22";
 
@@ -86,15 +87,15 @@ pub(super) fn table_created() -> Response {
 }
 
 /// Makes the response with one entity.
-pub(super) fn entity(row: &Row) -> Response {
-    let mut response = Response::new(200, JSON, entity_json(row, &[]));
-    response.headers.push(("etag", etag(row).to_owned()));
+pub(super) fn entity(entity: &Entity) -> Response {
+    let mut response = Response::new(200, JSON, entity_json(entity, &[]));
+    response.headers.push(("etag", entity.etag.clone()));
     response
 }
 
 /// Makes one page of a query, with the key at which the next one begins: the service may name a partition without a row.
-pub(super) fn page(rows: &[&Row], select: &[String], next: Option<(String, Option<String>)>) -> Response {
-    let entities: Vec<_> = rows.iter().map(|row| entity_json(row, select)).collect();
+pub(super) fn page(entities: &[&Entity], select: &[String], next: Option<(String, Option<String>)>) -> Response {
+    let entities: Vec<_> = entities.iter().map(|entity| entity_json(entity, select)).collect();
     let body = format!(r#"{{"odata.metadata":"{ENDPOINT}/$metadata#idempotency","value":[{}]}}"#, entities.join(","));
     let mut response = Response::new(200, JSON, body);
     if let Some((partition_key, row_key)) = next {
@@ -104,22 +105,23 @@ pub(super) fn page(rows: &[&Row], select: &[String], next: Option<(String, Optio
     response
 }
 
-/// Makes the response to a transaction that was applied. The service sends inserted entities back.
-pub(super) fn transaction(operations: &[Operation], changes: &[Change]) -> Response {
-    let answer = |(operation, change): (&Operation, &Change)| match (operation, change) {
-        (Operation::Insert(_), Change::Inserted(row)) => format!(
+/// Makes the response to a transaction that was applied, of what each operation stored. The service sends entities back
+/// that it only inserted.
+pub(super) fn transaction<'a>(stored: impl Iterator<Item = Option<(&'a Entity, bool)>>) -> Response {
+    let answer = |stored: Option<(&Entity, bool)>| match stored {
+        Some((entity, true)) => format!(
             "HTTP/1.1 201 Created\r\n{OPERATION_HEADERS}Content-Type: {JSON}\r\nDataServiceVersion: 3.0;\r\n\
-             Location: {}\r\nETag: {}\r\n\r\n{}",
-            location(row),
-            etag(row),
-            entity_json(row, &[])
+             Location: {ENDPOINT}/{}\r\nETag: {}\r\n\r\n{}",
+            edit_link(&entity.row),
+            entity.etag,
+            entity_json(entity, &[])
         ),
-        (_, Change::Inserted(row) | Change::Replaced(row)) => {
-            format!("HTTP/1.1 204 No Content\r\n{OPERATION_HEADERS}ETag: {}\r\n\r\n", etag(row))
+        Some((entity, false)) => {
+            format!("HTTP/1.1 204 No Content\r\n{OPERATION_HEADERS}ETag: {}\r\n\r\n", entity.etag)
         }
-        _ => format!("HTTP/1.1 204 No Content\r\n{OPERATION_HEADERS}DataServiceVersion: 1.0;\r\n\r\n"),
+        None => format!("HTTP/1.1 204 No Content\r\n{OPERATION_HEADERS}DataServiceVersion: 1.0;\r\n\r\n"),
     };
-    multipart(&operations.iter().zip(changes).map(answer).collect::<Vec<_>>())
+    multipart(&stored.map(answer).collect::<Vec<_>>())
 }
 
 fn multipart(answers: &[String]) -> Response {
@@ -147,47 +149,34 @@ pub(super) fn message_put() -> Response {
     Response::new(201, XML, receipt.to_owned())
 }
 
-/// Returns the text of an entity with what the service adds to it.
-fn entity_json(row: &Row, select: &[String]) -> String {
-    serde_json::to_string(&Entity { row, select }).unwrap_or_default()
+/// Returns the text of an entity: the selected properties, or all, after what the service adds to them.
+fn entity_json(Entity { row, etag }: &Entity, select: &[String]) -> String {
+    let (edit_link, etag) = (edit_link(row), etag.replace('"', "\\\""));
+    let added = if select.is_empty() { TIMESTAMP } else { "" };
+    let properties = serde_json::to_string(&Selected(row, select)).unwrap_or_default();
+    format!(
+        r#"{{"odata.metadata":"{ENDPOINT}/$metadata#idempotency/@Element","odata.type":"account.idempotency","odata.id":"{ENDPOINT}/{edit_link}","odata.etag":"{etag}","odata.editLink":"{edit_link}",{added}{}"#,
+        &properties[1..]
+    )
 }
 
-struct Entity<'a> {
-    row: &'a Row,
-    /// The selected properties; all if it is empty.
-    select: &'a [String],
-}
+/// Some properties of an entity; all if none is selected.
+struct Selected<'a>(&'a Row, &'a [String]);
 
-impl Serialize for Entity<'_> {
+impl Serialize for Selected<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let id = location(self.row);
-        let edit_link = id[ENDPOINT.len() + 1..].to_owned();
-        let metadata = [
-            ("odata.metadata", format!("{ENDPOINT}/$metadata#idempotency/@Element")),
-            ("odata.type", "account.idempotency".to_owned()),
-            ("odata.id", id),
-            ("odata.editLink", edit_link),
-            ("Timestamp@odata.type", "Edm.DateTime".to_owned()),
-            ("Timestamp", "2026-11-21T10:20:00.1234567Z".to_owned()),
-        ]
-        .map(|(name, value)| (name, Value::String(value)));
+        let Self(row, select) = self;
         let is_selected = |name: &str| {
             let property = name.split('@').next().unwrap_or_default();
-            self.select.is_empty() || name.starts_with("odata.") || self.select.iter().any(|other| other == property)
+            select.is_empty() || select.iter().any(|other| other == property)
         };
-        let added = metadata.iter().map(|(name, value)| (*name, value));
-        let stored = self.row.iter().map(|(name, value)| (name.as_str(), value));
-        serializer.collect_map(added.chain(stored).filter(|(name, _)| is_selected(name)))
+        serializer.collect_map(row.iter().filter(|(name, _)| is_selected(name)))
     }
 }
 
-fn etag(row: &Row) -> &str {
-    row.get("odata.etag").and_then(Value::as_str).unwrap_or_default()
-}
-
-fn location(row: &Row) -> String {
-    let (partition_key, row_key): Key = key_of(row).unwrap_or_default();
-    format!("{ENDPOINT}/idempotency(PartitionKey='{partition_key}',RowKey='{row_key}')")
+fn edit_link(row: &Row) -> String {
+    let [partition_key, row_key] = ["PartitionKey", "RowKey"].map(|name| text(row, name));
+    format!("idempotency(PartitionKey='{partition_key}',RowKey='{row_key}')")
 }
 
 fn error(code: &str, message: &str) -> String {
