@@ -1,8 +1,9 @@
 //! Random histories, one for each seed, on all processors.
 
 use crate::simulator::{
+    domain::Message,
     history::of_seed,
-    plan::{Message, OTHER_BUCKET, Plan, SAME_BUCKET},
+    plan::{OTHER_BUCKET, Plan, SAME_BUCKET},
 };
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,9 @@
 //! Configurations that are small enough to be explored completely.
 
-use crate::simulator::plan::{Budget, Message, Plan, SAME_BUCKET};
+use crate::simulator::{
+    domain::Message,
+    plan::{Budget, Plan, SAME_BUCKET},
+};
 
 const FIRST: Message = Message { order: 0, amount: 42, spelling: 0, events: 1 };
 const SAME_CONTENT: Message = Message { spelling: 1, ..FIRST };

@@ -1,9 +1,9 @@
 //! The clock, which stands still unless an action moves it.
 
 use super::{
-    host::Location,
     invocation::Invocation,
     plan::{Plan, RETENTION},
+    queue::Location,
     world::World,
 };
 use futures::FutureExt;

@@ -5,13 +5,13 @@
 //! every promise holds in every state, and every state leads to one in which everything is done.
 
 use super::{
-    actions::Schedule,
-    history::{History, only_commits_failed, run},
-    host::QueueMessage,
+    history::{History, run},
     journal,
     network::Pending,
     plan::Plan,
     promises,
+    queue::QueueMessage,
+    schedule::Schedule,
     world::World,
 };
 use std::{
@@ -52,8 +52,8 @@ pub(crate) fn explore(plan: &Plan, max_runs: usize, matters: &dyn Fn(&[String]) 
         explored.runs += 1;
         explored.depth = explored.depth.max(choices.len());
         let mut is_new = true;
-        let history = run(plan.clone(), Schedule::listed(&choices), false, &mut |state| {
-            is_new = known.insert(state);
+        let history = run(plan.clone(), Schedule::listed(&choices), false, &mut |world| {
+            is_new = known.insert(fingerprint(world));
             is_new
         });
         if matters(&history.violations) {
@@ -70,7 +70,7 @@ pub(crate) fn explore(plan: &Plan, max_runs: usize, matters: &dyn Fn(&[String]) 
 
 /// Computes a hash that is equal for histories with the same future: of what is stored, queued and on its way, of what
 /// the host knows, and of what every invocation was told.
-pub(crate) fn fingerprint(world: &World) -> u64 {
+fn fingerprint(world: &World) -> u64 {
     let state = world.network.state();
     let queue = sorted(state.journal.iter().filter_map(|entry| match &entry.change {
         Change::Put(text) => Some(text.clone()),
@@ -104,7 +104,7 @@ pub(crate) fn fingerprint(world: &World) -> u64 {
     for given in &world.answers {
         promises::check_answer(given, &state.journal[..given.journal], &mut violations);
     }
-    (answers, format!("{known:?}"), violations, only_commits_failed(&state)).hash(&mut hasher);
+    (answers, format!("{known:?}"), violations, state.only_commits_failed()).hash(&mut hasher);
     hasher.finish()
 }
 

@@ -1,14 +1,12 @@
 //! One history, from its first message to the end, at which everything must be done.
 
 use super::{
-    actions::Schedule,
-    explore,
-    host::Location,
     invocation::Trigger,
     journal::{Entry, is_record},
-    network::State,
     plan::{MARGIN, Plan, RETENTION},
     promises,
+    queue::{Location, QueueMessage},
+    schedule::Schedule,
     world::World,
 };
 use std::{
@@ -21,7 +19,7 @@ use test_storage::{Kind, emulated::Change};
 const MAX_STEPS: u32 = 5_000;
 
 /// Asks whether this state is new, so that the history continues from it.
-pub(crate) type IsNew<'a> = &'a mut dyn FnMut(u64) -> bool;
+pub(crate) type IsNew<'a> = &'a mut dyn FnMut(&World) -> bool;
 
 /// The result of a history.
 #[derive(Debug, Default)]
@@ -62,7 +60,7 @@ async fn run_to_end(world: &mut World, is_new: IsNew<'_>) -> History {
     commit_expired(world).await;
     let mut violations = Vec::new();
     let (options, is_known) = match run_actions(world).await {
-        Stop::Undecided(options) => (Some(options), !is_new(explore::fingerprint(world))),
+        Stop::Undecided(options) => (Some(options), !is_new(world)),
         Stop::Done => (None, false),
         Stop::TooLong => {
             violations.push(format!("no end after {MAX_STEPS} steps"));
@@ -102,7 +100,7 @@ async fn commit_expired(world: &mut World) {
     if expired == 0 {
         return;
     }
-    let later = |location| move |queued: &mut super::host::QueueMessage| queued.location = location;
+    let later = |location| move |queued: &mut QueueMessage| queued.location = location;
     world.messages.iter_mut().skip(expired).for_each(later(Location::PoisonQueue));
     world.is_fault_free = true;
     run_actions(world).await;
@@ -158,13 +156,8 @@ async fn purge_all(world: &mut World, violations: &mut Vec<String>) {
 fn must_be_published_at_once(world: &World) -> bool {
     let is_listed = matches!(world.schedule, Schedule::Listed(_));
     let state = world.network.state();
-    let was_answered = if world.plan.has_expiry() { state.faulted.is_empty() } else { only_commits_failed(&state) };
+    let was_answered = if world.plan.has_expiry() { state.faulted.is_empty() } else { state.only_commits_failed() };
     is_listed && was_answered && world.unused.kills == world.plan.budget.kills
-}
-
-/// Tells whether no other requests than transactions met faults.
-pub(crate) fn only_commits_failed(state: &State) -> bool {
-    state.faulted.iter().all(|kind| *kind == Kind::Batch)
 }
 
 /// Returns the keys of the stored rows of one kind.

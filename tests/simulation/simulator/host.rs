@@ -2,57 +2,12 @@
 
 use super::{
     invocation::{Outcome, Trigger},
-    plan::{Answer, Message},
+    queue::{HIDDEN, Location, RETRY_AFTER},
     world::World,
 };
-use std::time::Duration;
 
-/// `visibilityTimeout` of `host.json`: after it a failed message is received again.
-const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// `maxDequeueCount` of `host.json`.
 const MAX_DEQUEUE_COUNT: u32 = 5;
-/// The host hides a message for this long, and renews that during the invocation.
-const HIDDEN: Duration = Duration::from_secs(10 * 60);
-
-/// A message on the queue.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct QueueMessage {
-    pub(crate) message: Message,
-    /// The time from which on it can be received.
-    pub(crate) visible_at: Duration,
-    dequeue_count: u32,
-    /// Another one for each time that the message is received: only the last one deletes it.
-    pop_receipt: u32,
-    pub(crate) location: Location,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Location {
-    Queue,
-    PoisonQueue,
-    Deleted,
-}
-
-/// An answer that was given, by which invocation, and how long the journal was then.
-#[derive(Debug, Clone)]
-pub(crate) struct GivenAnswer {
-    pub(crate) invocation: usize,
-    pub(crate) message: Message,
-    pub(crate) answer: Answer,
-    pub(crate) journal: usize,
-}
-
-impl QueueMessage {
-    pub(crate) const fn new(message: Message) -> Self {
-        Self { message, visible_at: Duration::ZERO, dequeue_count: 0, pop_receipt: 0, location: Location::Queue }
-    }
-
-    /// Returns what the future depends on: of a deleted message, not its time.
-    pub(crate) fn state(&self) -> Self {
-        let visible_at = if self.location == Location::Deleted { Duration::ZERO } else { self.visible_at };
-        Self { visible_at, ..self.clone() }
-    }
-}
 
 impl World {
     pub(crate) fn is_in_progress(&self, index: usize) -> bool {

@@ -1,13 +1,11 @@
 //! One invocation: the future of the production code, polled by hand, and dropped when its process is killed.
 
-use super::{
-    operation,
-    plan::{Answer, Message},
-};
+use super::domain::Message;
 use futures::future::LocalBoxFuture;
 use handler::{
     attempt::Attempt,
-    functions::{App, Failure, scheduled_with_retry},
+    functions::{App, Failure, queue_with_idempotency, scheduled_with_retry},
+    quarantine::Reason,
 };
 use std::{
     rc::Rc,
@@ -27,6 +25,28 @@ pub(crate) enum Trigger {
     Message { index: usize, pop_receipt: u32 },
     /// The timer tick with this number.
     Tick(u32),
+}
+
+/// The answer to a message, after which the host deletes it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Answer {
+    Receipt(String),
+    Quarantined(Reason),
+}
+
+impl Answer {
+    pub(crate) fn is_conflict(&self) -> bool {
+        *self == Self::Quarantined(Reason::Conflict)
+    }
+}
+
+/// An answer that was given, by which invocation, and how long the journal was then.
+#[derive(Debug, Clone)]
+pub(crate) struct GivenAnswer {
+    pub(crate) invocation: usize,
+    pub(crate) message: Message,
+    pub(crate) answer: Answer,
+    pub(crate) journal: usize,
 }
 
 /// The result of an invocation.
@@ -113,7 +133,8 @@ pub(crate) fn serve(app: Rc<App>, message: Option<Message>, attempt: Attempt) ->
 }
 
 async fn deliver(app: Rc<App>, message: Message, attempt: Attempt) -> Outcome {
-    let run = operation::run(&app, message, &attempt);
+    let text = message.text();
+    let run = queue_with_idempotency::run(&app, &text, &attempt);
     match tokio::time::timeout_at(attempt.deadline, run).await {
         Ok(Ok(receipt)) => Outcome::Answered(Answer::Receipt(receipt)),
         Ok(Err(Failure::Reject(rejection))) => Outcome::Answered(Answer::Quarantined(rejection.reason)),

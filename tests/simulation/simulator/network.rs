@@ -252,6 +252,11 @@ impl State {
         if self.resets { drop(reply) } else { self.silent.push(reply) }
     }
 
+    /// Tells whether no other requests than transactions met faults.
+    pub(crate) fn only_commits_failed(&self) -> bool {
+        self.faulted.iter().all(|kind| *kind == Kind::Batch)
+    }
+
     /// Makes the requests late for whose response nobody waits any more.
     pub(crate) fn detach_cancelled(&mut self) {
         for Pending { call, sent, .. } in self.pending.extract_if(.., |pending| pending.reply.is_canceled()) {

@@ -1,12 +1,9 @@
 //! The input of one history: its messages, and how many faults it may have.
 
-use super::operation::DOMAIN;
-use handler::{
-    idempotency::{
-        Key,
-        key::{bucket_to_purge, partition_key},
-    },
-    quarantine::Reason,
+use super::domain::Message;
+use handler::idempotency::{
+    Key,
+    key::{bucket_to_purge, partition_key},
 };
 use time::{Duration, OffsetDateTime, macros::datetime};
 
@@ -21,52 +18,6 @@ pub(crate) const SAME_BUCKET: [u8; 3] = [0, 22, 57];
 
 /// An order in another bucket.
 pub(crate) const OTHER_BUCKET: u8 = 1;
-
-/// One message: an order, its content, and one of the spellings of that content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Message {
-    pub(crate) order: u8,
-    pub(crate) amount: u8,
-    pub(crate) spelling: u8,
-    /// The number of events. The domain decides on one; operations with another number are made up.
-    pub(crate) events: u8,
-}
-
-impl Message {
-    pub(crate) fn text(self) -> String {
-        let Self { order, amount, spelling, .. } = self;
-        match spelling {
-            0 => format!(r#"{{"id":"order-{order}","amount":{amount}}}"#),
-            1 => format!(r#" {{ "amount": {amount}.0, "id": "order-{order}" }}"#),
-            _ => format!(r#"{{"amount":{amount}0e-1,"id":"\u006frder-{order}"}}"#),
-        }
-    }
-
-    pub(crate) fn key(self) -> Key {
-        Key::new(DOMAIN.scope, &format!("order-{}", self.order))
-    }
-
-    /// Tells whether this is the receipt of this order with this content, in any of its spellings.
-    pub(crate) fn is_receipt(self, receipt: &str) -> bool {
-        let Self { order, amount, .. } = self;
-        [format!("{amount}"), format!("{amount}.0"), format!("{amount}0e-1")]
-            .iter()
-            .any(|amount| receipt == format!(r#"{{"id":"order-{order}","status":"accepted","amount":{amount}}}"#))
-    }
-}
-
-/// The answer to a message, after which the host deletes it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Answer {
-    Receipt(String),
-    Quarantined(Reason),
-}
-
-impl Answer {
-    pub(crate) fn is_conflict(&self) -> bool {
-        *self == Self::Quarantined(Reason::Conflict)
-    }
-}
 
 /// The number of disturbances of each kind that a history may still have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

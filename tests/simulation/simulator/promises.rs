@@ -1,11 +1,12 @@
 //! The promises, checked on the journal of all changes and on every answer.
 
 use super::{
-    host::{GivenAnswer, Location},
-    invocation::Begin,
+    domain::Message,
+    invocation::{Answer, Begin, GivenAnswer},
     journal::{self, Entry, is_record, text},
     network::State,
-    plan::{Answer, MARGIN, Message, RETENTION},
+    plan::{MARGIN, RETENTION},
+    queue::Location,
     world::World,
 };
 use handler::idempotency::{

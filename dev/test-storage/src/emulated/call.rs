@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use quick_xml::escape::unescape;
 
-use super::{Key, Query, Row, entity::key_of};
+use super::{
+    entity::{Key, Row, key_of},
+    query::Query,
+};
 use crate::kind::Kind;
 
 /// A request.

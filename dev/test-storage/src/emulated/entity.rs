@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::Refusal;
-
 /// The properties of an entity, with their type annotations.
 pub type Row = Map<String, Value>;
 
@@ -20,6 +18,9 @@ pub struct Entity {
 
 /// `PartitionKey` and `RowKey`.
 pub type Key = (String, String);
+
+/// Status and error code of a refusal.
+pub type Refusal = (u16, &'static str);
 
 /// The longest text of a property, in UTF-16 units.
 const MAX_TEXT: usize = 32_768;

@@ -8,10 +8,11 @@
 //! error code in the headers of the table, and whole entities in the response to a transaction. Signatures are not
 //! checked. The conformance test of the simulation compares it with Azurite.
 
+// Each imports only from those below it.
 mod call;
-mod entity;
-mod query;
 mod response;
+mod query;
+mod entity;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,9 +21,9 @@ use std::{
 };
 
 pub use call::{Call, Operation};
-pub use entity::{Entity, Key, Row};
+pub use entity::{Entity, Key, Refusal, Row};
 pub use query::Query;
-pub use response::{Refusal, Response};
+pub use response::Response;
 
 use entity::{check_key, check_texts, key_of};
 use query::{LAST, holds, range_of};

@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::Range};
 
 use reqwest::Url;
 
-use super::{Key, Row, entity::text};
+use super::entity::{Key, Row, text};
 
 /// A text greater than every key.
 pub(super) const LAST: &str = "\u{10ffff}";

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
-use super::{Entity, Row, entity::text};
+use super::entity::{Entity, Refusal, Row, text};
 
 const ENDPOINT: &str = "https://account.table.core.windows.net";
 const JSON: &str = "application/json;odata=fullmetadata;streaming=true;charset=utf-8";
@@ -17,9 +17,6 @@ const CHANGE_SET: &str = "changesetresponse_2f6f4c11-6e0a-4a6e-9d6b-0f1f7a0a9c22
 
 /// The headers of the response to every operation of a transaction.
 const OPERATION_HEADERS: &str = "X-Content-Type-Options: nosniff\r\nCache-Control: no-cache\r\n";
-
-/// Status and error code of a refusal.
-pub type Refusal = (u16, &'static str);
 
 /// A response: status, headers, body.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
