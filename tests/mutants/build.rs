@@ -7,41 +7,36 @@
 
 use std::{
     env,
+    error::Error,
     fmt::Write,
     fs,
     path::{Path, PathBuf},
 };
 
-#[allow(dead_code, unreachable_pub, reason = "the tests use the rest")]
-#[path = "src/mutations/mod.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the tests use it too")]
+#[path = "src/mutations.rs"]
 mod mutations;
 
 use mutations::Mutation;
 
-/// What the simulation runs. The rest reaches the network, or speaks to the host.
-const MODULES: [&str; 10] =
-    ["functions", "outbox", "order", "quarantine", "idempotency", "json", "storage", "retry", "attempt", "connection"];
-
-/// Lines that go, because what they name is not copied.
-const REACHES_THE_NETWORK: [&str; 2] = ["pub mod http_client;", "pub use http_client::PooledClient;"];
-
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     let source = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../src");
     let target = PathBuf::from(env::var("OUT_DIR")?);
     println!("cargo::rerun-if-changed={}", source.display());
-    println!("cargo::rerun-if-changed=src/mutations");
+    println!("cargo::rerun-if-changed=mutations.txt");
     println!("cargo::rerun-if-changed=build.rs");
+    let library = fs::read_to_string(source.join("lib.rs"))?;
     let mut modules = String::new();
-    for module in MODULES {
-        let (file, folder) = (format!("{module}.rs"), format!("{module}/mod.rs"));
-        let name = if source.join(&file).exists() { file } else { folder };
-        writeln!(modules, "#[allow(warnings, clippy::all)]\n#[path = {:?}]\npub mod {module};", target.join(name))?;
+    for name in library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
+        let file = [format!("{name}.rs"), format!("{name}/mod.rs")].into_iter().find(|file| source.join(file).exists());
+        let path = target.join(file.ok_or("a module without a file")?);
+        writeln!(modules, "#[allow(warnings, clippy::all)]\n#[path = {path:?}]\npub mod {name};")?;
     }
     fs::write(target.join("modules.rs"), modules)?;
     copy(&source, Path::new(""), &target)
 }
 
-fn copy(source: &Path, folder: &Path, target: &Path) -> Result<(), Box<dyn std::error::Error>> {
+fn copy(source: &Path, folder: &Path, target: &Path) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(target.join(folder))?;
     for entry in fs::read_dir(source.join(folder))? {
         let entry = entry?;
@@ -56,19 +51,18 @@ fn copy(source: &Path, folder: &Path, target: &Path) -> Result<(), Box<dyn std::
     Ok(())
 }
 
-/// The text of one file with all its mutations, which are switched off.
+/// Returns the text of one file, without its unit tests, with all its mutations switched off.
 fn mutated(file: &str, text: &str) -> Result<String, String> {
-    let is_kept = |line: &&str| !REACHES_THE_NETWORK.contains(line);
-    // What follows are unit tests.
-    let text = text.split("\n#[cfg(test)]\n").next().unwrap_or_default();
-    let mut text = text.lines().filter(is_kept).collect::<Vec<_>>().join("\n");
-    for (index, mutation) in mutations::all().enumerate().filter(|(_, mutation)| mutation.file == file) {
+    let source = text.split("\n#[cfg(test)]\n").next().unwrap_or_default();
+    let mut mutated = source.to_owned();
+    let all = mutations::all();
+    for (index, mutation) in all.iter().enumerate().filter(|(_, mutation)| mutation.file == file) {
         let Mutation { name, original, mutant, .. } = mutation;
-        if text.matches(original).count() != 1 {
+        if source.matches(original).count() != 1 {
             return Err(format!("mutation `{name}`: not once in src/{file}: {original}"));
         }
         let switched = format!("(if crate::mutation::is({index}) {{ {mutant} }} else {{ {original} }})");
-        text = text.replace(original, &switched);
+        mutated = mutated.replace(original, &switched);
     }
-    Ok(text)
+    Ok(mutated)
 }

@@ -2,7 +2,7 @@
 
 pub mod mutations;
 
-/// Which mutation is switched on: one of the thread, so that several can be tried at the same time.
+/// The mutation that is switched on in this thread, so that several can be tried at the same time.
 pub mod mutation {
     use std::cell::Cell;
 
@@ -15,7 +15,7 @@ pub mod mutation {
         SELECTED.set(index);
     }
 
-    /// Whether the mutation with this index is switched on.
+    /// Tells whether the mutation with this index is switched on.
     #[must_use]
     pub fn is(index: usize) -> bool {
         SELECTED.get() == Some(index)

@@ -16,6 +16,7 @@ mod entity;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     ops::Bound,
     sync::Arc,
 };
@@ -163,12 +164,13 @@ impl EmulatedStorage {
         Some((entity, matches!(operation, Operation::Insert(_))))
     }
 
-    /// Writes a row with a new `ETag`.
+    /// Writes a row with an `ETag` that neither it nor another row had before.
     fn write(&mut self, row: &Arc<Row>) -> Change {
         let key = key_of(row);
         let version = self.versions.entry(key.clone()).or_default();
         *version += 1;
-        let etag = format!("W/\"datetime'2026-11-21T10%3A20%3A00.{version:07}Z'\"");
+        let number = BuildHasherDefault::<DefaultHasher>::default().hash_one((&key, version)) % 10_000_000;
+        let etag = format!("W/\"datetime'2026-11-21T10%3A20%3A00.{number:07}Z'\"");
         let row = row.clone();
         let before = self.table.get_or_insert_default().insert(key, Entity { row: row.clone(), etag });
         if before.is_some() { Change::Replaced(row) } else { Change::Inserted(row) }
