@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-use test_storage::emulated::{Call, Change, Operation, Row};
+use test_storage::emulated::{Change, Row};
 
 /// A change, its time since the start of the history, and the number of its request.
 #[derive(Debug, Clone)]
@@ -149,26 +149,4 @@ pub(crate) fn is_record(row: &Row) -> bool {
 /// Returns the row key of the record to which an event belongs.
 fn record_row_key(event_id: &str) -> String {
     format!("record~{}", event_id.split('-').next().unwrap_or_default())
-}
-
-/// Describes a request in a few words for the trace.
-pub(crate) fn describe(call: &Call) -> String {
-    match call {
-        Call::Put(_, text) => format!("put {text}"),
-        Call::Get(key) => format!("get {}", abridged(&key.1)),
-        Call::Delete(key, _) => format!("delete {}", abridged(&key.1)),
-        Call::Transaction(operations) => {
-            let operation = |operation: &Operation| {
-                let verb = if matches!(operation, Operation::Delete(..)) { "delete" } else { "insert" };
-                format!("{verb} {}", abridged(&operation.key().1))
-            };
-            format!("transaction: {}", operations.iter().map(operation).collect::<Vec<_>>().join(", "))
-        }
-        Call::CreateTable | Call::CreateQueue(_) | Call::Query(_) => format!("{call:?}"),
-    }
-}
-
-/// Shortens a key: its hash is too long to be read.
-fn abridged(key: &str) -> String {
-    key.chars().take(13).collect()
 }

@@ -3,10 +3,7 @@
 //! Every request waits here until the schedule delivers it or lets it fail. Its sender learns of nothing but the
 //! response, or that there is none.
 
-use super::{
-    fault::Fault,
-    journal::{Entry, describe},
-};
+use super::{fault::Fault, journal::Entry};
 use async_trait::async_trait;
 use azure_core::{
     Body, HttpClient, Request, StatusCode,
@@ -206,7 +203,7 @@ impl State {
     /// Delivers a pending request, and its response.
     pub(crate) fn deliver(&mut self, index: usize) {
         let request = self.pending.remove(index);
-        self.note(|| format!("invocation {}: {} … delivered", request.invocation, describe(&request.call)));
+        self.note(|| format!("invocation {}: {} … delivered", request.invocation, request.call));
         let response = self.apply(&request.call);
         self.reply(request, Ok(response));
     }
@@ -214,7 +211,7 @@ impl State {
     /// Lets a pending request meet a fault.
     pub(crate) fn fail(&mut self, index: usize, fault: Fault) {
         let request = self.pending.remove(index);
-        self.note(|| format!("invocation {}: {} … {fault:?}", request.invocation, describe(&request.call)));
+        self.note(|| format!("invocation {}: {} … {fault:?}", request.invocation, request.call));
         self.faulted.insert(request.call.kind());
         let right = fault.is_applied().then(|| self.apply(&request.call));
         if fault == Fault::Delayed {
@@ -268,12 +265,12 @@ impl State {
     pub(crate) fn apply_late(&mut self, index: usize) {
         let call = self.late.remove(index).call;
         let status = self.apply(&call).status;
-        self.note(|| format!("late: {} … {status}", describe(&call)));
+        self.note(|| format!("late: {call} … {status}"));
     }
 
     pub(crate) fn drop_late(&mut self, index: usize) {
         let call = self.late.remove(index).call;
-        self.note(|| format!("late: {} … dropped", describe(&call)));
+        self.note(|| format!("late: {call} … dropped"));
     }
 
     /// Drops the requests that are later than any can be.

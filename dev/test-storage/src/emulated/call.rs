@@ -1,6 +1,6 @@
 //! The requests that the services understand, read from method, target and body.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use quick_xml::escape::unescape;
 
@@ -72,6 +72,39 @@ impl Call {
             Self::Transaction(_) => Kind::Batch,
         }
     }
+}
+
+/// Describes the request in a few words, for a trace.
+impl fmt::Display for Call {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateTable | Self::CreateQueue(_) => formatter.write_str(self.kind().name()),
+            Self::Put(_, text) => write!(formatter, "put {text}"),
+            Self::Get(key) => write!(formatter, "get {}", short(key)),
+            Self::Query(query) => write!(formatter, "query {query:?}"),
+            Self::Delete(key, _) => write!(formatter, "delete {}", short(key)),
+            Self::Transaction(operations) => {
+                let operations: Vec<_> = operations.iter().map(ToString::to_string).collect();
+                write!(formatter, "transaction: {}", operations.join(", "))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = match self {
+            Self::Insert(_) => "insert",
+            Self::Upsert(_) => "upsert",
+            Self::Delete(..) => "delete",
+        };
+        write!(formatter, "{verb} {}", short(&self.key()))
+    }
+}
+
+/// Returns the begin of a row key, whose hash is too long to be read.
+fn short((_, row_key): &Key) -> String {
+    row_key.chars().take(13).collect()
 }
 
 impl Operation {
