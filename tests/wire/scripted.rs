@@ -13,6 +13,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
+use test_storage::Kind;
 
 /// What happens to one request.
 #[derive(Debug, Clone)]
@@ -123,15 +124,12 @@ impl Script {
         batch.entities().remove(0)
     }
 
-    /// The requests in short: `batch`, `get`, `query`, `create`.
+    /// Names the kinds of the requests.
     pub(crate) fn kinds(&self) -> Vec<&'static str> {
-        let kind = |request: &Received| match (request.method.as_str(), request.url.as_str()) {
-            ("POST", url) if url.ends_with("/$batch") => "batch",
-            ("POST", url) if url.ends_with("/Tables") => "create",
-            ("GET", url) if url.contains("(PartitionKey=") => "get",
-            ("GET", url) if url.contains("()?") => "query",
-            ("DELETE", _) => "delete",
-            _ => "other",
+        let kind = |request: &Received| {
+            // The host name stands where the emulator has the account.
+            let target = request.url.strip_prefix("https:/").unwrap();
+            Kind::of(&request.method, target).name()
         };
         self.received().iter().map(kind).collect()
     }
