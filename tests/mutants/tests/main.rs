@@ -93,9 +93,8 @@ fn check(index: usize, mutation: &Mutation, is_traced: bool) -> Option<String> {
 fn every_mutation_breaks_its_promise_in_a_history_in_which_the_original_keeps_all() {
     let named = std::env::var("MUTANT").ok();
     let all = mutations::all();
-    let selected = |mutation: &&(usize, &Mutation)| named.as_ref().is_none_or(|name| name == mutation.1.name);
-    let mutations: Vec<_> = all.iter().enumerate().collect();
-    let mutations: Vec<_> = mutations.iter().filter(selected).collect();
+    let is_selected = |mutation: &Mutation| named.as_ref().is_none_or(|name| name == mutation.name);
+    let mutations: Vec<_> = all.iter().enumerate().filter(|(_, mutation)| is_selected(mutation)).collect();
     assert!(!mutations.is_empty(), "no such mutation");
     let (next, problems) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
