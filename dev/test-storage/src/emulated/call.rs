@@ -34,9 +34,9 @@ pub enum Call {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
     /// Inserts an entity.
-    Insert(Arc<Row>),
+    Insert(Key, Arc<Row>),
     /// Inserts or replaces an entity.
-    Upsert(Arc<Row>),
+    Upsert(Key, Arc<Row>),
     /// Deletes an entity under a condition on its `ETag`.
     Delete(Key, String),
 }
@@ -94,11 +94,11 @@ impl fmt::Display for Call {
 impl fmt::Display for Operation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = match self {
-            Self::Insert(_) => "insert",
-            Self::Upsert(_) => "upsert",
+            Self::Insert(..) => "insert",
+            Self::Upsert(..) => "upsert",
             Self::Delete(..) => "delete",
         };
-        write!(formatter, "{verb} {}", short(&self.key()))
+        write!(formatter, "{verb} {}", short(self.key()))
     }
 }
 
@@ -110,10 +110,9 @@ fn short((_, row_key): &Key) -> String {
 impl Operation {
     /// Returns the key of the entity.
     #[must_use]
-    pub fn key(&self) -> Key {
+    pub const fn key(&self) -> &Key {
         match self {
-            Self::Insert(row) | Self::Upsert(row) => key_of(row),
-            Self::Delete(key, _) => key.clone(),
+            Self::Insert(key, _) | Self::Upsert(key, _) | Self::Delete(key, _) => key,
         }
     }
 
@@ -125,8 +124,8 @@ impl Operation {
         let is_if_match = |(name, _): &(&str, &str)| name.eq_ignore_ascii_case("if-match");
         let if_match = lines.filter_map(|line| line.split_once(':')).find(is_if_match).map(|(_, value)| value.trim());
         match (method, if_match) {
-            ("POST", None) => Some(Self::Insert(row(body)?)),
-            ("PUT", None) => Some(Self::Upsert(row(body)?)),
+            ("POST", None) => row(body).map(|(key, row)| Self::Insert(key, row)),
+            ("PUT", None) => row(body).map(|(key, row)| Self::Upsert(key, row)),
             ("DELETE", Some(etag)) => Some(Self::Delete(key(url)?, etag.to_owned())),
             _ => None,
         }
@@ -140,8 +139,9 @@ fn operations(body: &str) -> Option<Vec<Operation>> {
 }
 
 /// Reads the entity of a request, which is one line.
-fn row(body: &str) -> Option<Arc<Row>> {
-    Some(Arc::new(serde_json::from_str(body.lines().next()?).ok()?))
+fn row(body: &str) -> Option<(Key, Arc<Row>)> {
+    let row: Row = serde_json::from_str(body.lines().next()?).ok()?;
+    Some((key_of(&row), Arc::new(row)))
 }
 
 /// Reads the keys in `table(PartitionKey='…',RowKey='…')`. The keys of the handler have no quotes.

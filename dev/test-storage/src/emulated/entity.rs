@@ -43,6 +43,7 @@ pub(super) fn check_key((partition_key, row_key): &Key) -> Result<(), Refusal> {
 
 /// Checks the lengths of the properties.
 pub(super) fn check_texts(row: &Row) -> Result<(), Refusal> {
-    let is_long = |value: &Value| value.as_str().is_some_and(|text| text.encode_utf16().count() > MAX_TEXT);
-    if row.values().any(is_long) { Err((400, "PropertyValueTooLarge")) } else { Ok(()) }
+    // Counting is slow, and no text has more units than bytes.
+    let is_long = |text: &str| text.len() > MAX_TEXT && text.encode_utf16().count() > MAX_TEXT;
+    if row.values().filter_map(Value::as_str).any(is_long) { Err((400, "PropertyValueTooLarge")) } else { Ok(()) }
 }

@@ -26,7 +26,7 @@ pub use entity::{Entity, Key, Refusal, Row};
 pub use query::Query;
 pub use response::Response;
 
-use entity::{check_key, check_texts, key_of};
+use entity::{check_key, check_texts};
 use query::{LAST, holds, range_of};
 
 /// The largest number of operations of a transaction.
@@ -107,7 +107,7 @@ impl EmulatedStorage {
     fn transaction(&mut self, operations: &[Operation]) -> Result<Vec<Change>, (usize, Refusal)> {
         self.check_transaction(operations)?;
         let apply = |operation: &Operation| match operation {
-            Operation::Insert(row) | Operation::Upsert(row) => Some(self.write(row)),
+            Operation::Insert(key, row) | Operation::Upsert(key, row) => Some(self.write(key, row)),
             Operation::Delete(key, _) => self.delete(key),
         };
         Ok(operations.iter().filter_map(apply).collect())
@@ -124,22 +124,22 @@ impl EmulatedStorage {
             if key.0 != operations[0].key().0 {
                 return Err((index, (400, "CommandsInBatchActOnDifferentPartitions")));
             }
-            if !keys.insert(key.clone()) {
+            if !keys.insert(key) {
                 return Err((index, (400, "InvalidDuplicateRow")));
             }
-            self.check(operation, &key).map_err(|refusal| (index, refusal))?;
+            self.check(operation).map_err(|refusal| (index, refusal))?;
         }
         Ok(())
     }
 
-    fn check(&self, operation: &Operation, key: &Key) -> Result<(), Refusal> {
+    fn check(&self, operation: &Operation) -> Result<(), Refusal> {
         match operation {
-            Operation::Delete(_, if_match) => self.check_delete(key, if_match),
-            Operation::Insert(row) | Operation::Upsert(row) => {
+            Operation::Delete(key, if_match) => self.check_delete(key, if_match),
+            Operation::Insert(key, row) | Operation::Upsert(key, row) => {
                 check_key(key)?;
                 check_texts(row)?;
                 let is_present = self.table()?.contains_key(key);
-                let is_refused = is_present && matches!(operation, Operation::Insert(_));
+                let is_refused = is_present && matches!(operation, Operation::Insert(..));
                 if is_refused { Err((409, "EntityAlreadyExists")) } else { Ok(()) }
             }
         }
@@ -160,19 +160,18 @@ impl EmulatedStorage {
 
     /// Returns the entity that an applied operation wrote, and whether it could only insert it.
     fn stored(&self, operation: &Operation) -> Option<(&Entity, bool)> {
-        let entity = self.table.as_ref()?.get(&operation.key())?;
-        Some((entity, matches!(operation, Operation::Insert(_))))
+        let entity = self.table.as_ref()?.get(operation.key())?;
+        Some((entity, matches!(operation, Operation::Insert(..))))
     }
 
     /// Writes a row with an `ETag` that neither it nor another row had before.
-    fn write(&mut self, row: &Arc<Row>) -> Change {
-        let key = key_of(row);
+    fn write(&mut self, key: &Key, row: &Arc<Row>) -> Change {
         let version = self.versions.entry(key.clone()).or_default();
         *version += 1;
-        let number = BuildHasherDefault::<DefaultHasher>::default().hash_one((&key, version)) % 10_000_000;
+        let number = BuildHasherDefault::<DefaultHasher>::default().hash_one((key, version)) % 10_000_000;
         let etag = format!("W/\"datetime'2026-11-21T10%3A20%3A00.{number:07}Z'\"");
         let row = row.clone();
-        let before = self.table.get_or_insert_default().insert(key, Entity { row: row.clone(), etag });
+        let before = self.table.get_or_insert_default().insert(key.clone(), Entity { row: row.clone(), etag });
         if before.is_some() { Change::Replaced(row) } else { Change::Inserted(row) }
     }
 
