@@ -101,6 +101,13 @@ impl<'a> Object<'a> {
         self.members.iter().find(|member| member.name == name).map(|member| member.value.get())
     }
 
+    /// Finds a member whose name differs from `name` in letter case only.
+    #[must_use]
+    pub fn name_in_other_case(&self, name: &str) -> Option<&str> {
+        let mut names = self.members.iter().map(|member| member.name.as_ref());
+        names.find(|other| *other != name && other.to_lowercase() == name.to_lowercase())
+    }
+
     /// Writes the canonical form of the object without the members `left_out`: the same text for every spelling of the
     /// same content, whatever the order of names, white space, escapes, and the way numbers are written.
     #[must_use]
@@ -371,6 +378,14 @@ mod tests {
         assert_eq!(object.canonical_without(&["id"]), r#"{"a":3,"b":{"id":2}}"#);
         assert_eq!(object.get("id"), Some(r#""1""#));
         assert_eq!(object.get("absent"), None);
+    }
+
+    #[test]
+    fn a_name_is_found_in_another_letter_case_at_the_top_only() {
+        let object = Object::parse(r#"{"amount":1,"ORDERiD":2,"b":{"Id":3},"ÄB":4}"#).unwrap();
+        assert_eq!(object.name_in_other_case("orderId"), Some("ORDERiD"));
+        assert_eq!(object.name_in_other_case("äb"), Some("ÄB"));
+        assert_eq!((object.name_in_other_case("id"), object.name_in_other_case("amount")), (None, None));
     }
 
     #[test]

@@ -8,6 +8,10 @@ use crate::{
     quarantine::{Reason, Rejection},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
+use icu_properties::{
+    CodePointMapData, CodePointSetData,
+    props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup},
+};
 use serde::Deserialize;
 use std::borrow::Cow;
 
@@ -16,6 +20,12 @@ pub const MAX_ID_CHARS: usize = 256;
 
 /// Longest number that a log line shows, in bytes.
 const MAX_PRINTED: usize = 64;
+
+/// [Characters](https://www.unicode.org/reports/tr44/#General_Category_Values) that are not shown, or end a line.
+const INVISIBLE: GeneralCategoryGroup = GeneralCategoryGroup::Control
+    .union(GeneralCategoryGroup::Format)
+    .union(GeneralCategoryGroup::LineSeparator)
+    .union(GeneralCategoryGroup::ParagraphSeparator);
 
 /// A message that says which operation it is about.
 #[derive(Debug)]
@@ -32,13 +42,13 @@ impl<'a> Message<'a> {
     /// [`Reason::MissingId`] or [`Reason::InvalidId`].
     pub fn new(object: Object<'a>, id_member: &str) -> Result<Self, Rejection> {
         let Some(raw_id) = object.get(id_member).filter(|raw| *raw != "null") else {
-            return Err(Rejection::new(Reason::MissingId, format!("the message has no member `{id_member}`")));
+            return Err(missing_id(&object, id_member));
         };
         let id = id_text(raw_id).map_err(|problem| Rejection::new(Reason::InvalidId, problem))?;
         Ok(Self { id, object })
     }
 
-    /// The id: 1 to [`MAX_ID_CHARS`] characters, none of them a control character, no white space at the ends.
+    /// The id: 1 to [`MAX_ID_CHARS`] characters, all of which can be seen, no white space at the ends.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -106,15 +116,31 @@ fn invalid_json(text: &str, problem: &str) -> Rejection {
     Rejection { printable, ..Rejection::new(Reason::InvalidJson, problem.to_owned()) }
 }
 
+fn missing_id(object: &Object<'_>, id_member: &str) -> Rejection {
+    let detail = match (object.get(id_member), object.name_in_other_case(id_member)) {
+        (Some(_), _) => format!("the member `{id_member}` is null"),
+        (None, Some(name)) => format!("the message has no member `{id_member}`, only `{name}`: letter case counts"),
+        (None, None) => format!("the message has no member `{id_member}`"),
+    };
+    Rejection::new(Reason::MissingId, detail)
+}
+
 /// Reads an id.
 fn id_text(raw: &str) -> Result<String, String> {
     let text = scalar_text(raw).ok_or("the id must be a string or an integer")?;
-    match text.trim() {
-        "" => Err("the id is blank".to_owned()),
-        id if id.chars().count() > MAX_ID_CHARS => Err(format!("the id is longer than {MAX_ID_CHARS} characters")),
-        id if id.contains(char::is_control) => Err("the id has a control character".to_owned()),
-        id => Ok(id.to_owned()),
+    let id = text.trim();
+    match id.chars().find(|character| is_invisible(*character)) {
+        _ if id.is_empty() => Err("the id is blank".to_owned()),
+        _ if id.chars().count() > MAX_ID_CHARS => Err(format!("the id is longer than {MAX_ID_CHARS} characters")),
+        Some(character) => Err(format!("the id has a character that cannot be seen: U+{:04X}", u32::from(character))),
+        None => Ok(id.to_owned()),
     }
+}
+
+/// Whether two texts that differ in this character only may look alike.
+fn is_invisible(character: char) -> bool {
+    INVISIBLE.contains(CodePointMapData::<GeneralCategory>::new().get(character))
+        || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
 }
 
 /// Reads a string's content, or an integer's digits: never through a machine number, which would merge long ids.
@@ -205,9 +231,75 @@ mod tests {
         for text in ["{}", r#"{"id":null}"#, r#"{"Id":"order-123"}"#, r#"{"amount":10}"#] {
             assert_eq!(id(text), Err(Reason::MissingId), "{text}");
         }
-        for raw in [r#""""#, r#""  ""#, "{}", "[]", r#"["a"]"#, "true", "1.0", "1e3", r#""a\u0000b""#, r#""a\u0085b""#]
-        {
+        for raw in [r#""""#, r#""  ""#, "{}", "[]", r#"["a"]"#, "true", "1.0", "1e3"] {
             assert_eq!(id(&format!(r#"{{"id":{raw}}}"#)), Err(Reason::InvalidId), "{raw}");
+        }
+    }
+
+    #[test]
+    fn the_detail_of_a_missing_id_says_what_is_there_instead() {
+        for (text, detail) in [
+            (r#"{"amount":10}"#, "the message has no member `id`"),
+            (r#"{"order":{"Id":1}}"#, "the message has no member `id`"),
+            (r#"{"amount":10,"Id":"a"}"#, "the message has no member `id`, only `Id`: letter case counts"),
+            (r#"{"id":null,"ID":"a"}"#, "the member `id` is null"),
+        ] {
+            assert_eq!(parse(text).unwrap_err().detail, detail, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_with_a_character_that_cannot_be_seen_is_rejected() {
+        for invisible in [
+            // Control characters, the soft hyphen, a hidden letter, a vowel separator, zero-width ones, direction marks.
+            '\0',
+            '\n',
+            '\u{7f}',
+            '\u{85}',
+            '\u{ad}',
+            '\u{34f}',
+            '\u{61c}',
+            '\u{180e}',
+            '\u{200b}',
+            '\u{200c}',
+            '\u{200d}',
+            '\u{200e}',
+            '\u{200f}',
+            '\u{202a}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{206f}',
+            // Separators of lines and paragraphs, blank letters of Hangul, a variation selector, the byte order mark.
+            '\u{2028}',
+            '\u{2029}',
+            '\u{115f}',
+            '\u{1160}',
+            '\u{3164}',
+            '\u{ffa0}',
+            '\u{fe0f}',
+            '\u{feff}',
+            // Annotations, musical notation, tags, selectors above the basic plane.
+            '\u{fff9}',
+            '\u{1d173}',
+            '\u{e0001}',
+            '\u{e0041}',
+            '\u{e0100}',
+            '\u{e0fff}',
+        ] {
+            let text = serde_json::json!({ "id": format!("zw{invisible}zw") }).to_string();
+            let detail = format!("the id has a character that cannot be seen: U+{:04X}", u32::from(invisible));
+            assert_eq!(parse(&text).unwrap_err(), Rejection::new(Reason::InvalidId, detail));
+        }
+        assert_eq!(id("{\"id\":\"\u{feff}zw\"}"), Err(Reason::InvalidId));
+    }
+
+    #[test]
+    fn ids_in_any_script_and_letter_case_are_ids() {
+        for expected in ["A1b2", "a1B2", "Zoe\u{308}", "注文 7", "طلب-٧", "ऑर्डर", "주문", "סדר", "💶"]
+        {
+            assert_eq!(id(&format!(r#"{{"id":"{expected}"}}"#)).as_deref(), Ok(expected));
         }
     }
 
@@ -243,7 +335,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_usable_id_arrives_as_it_is(expected in "[^\\p{Cc}\\s]([^\\p{Cc}]{0,200}[^\\p{Cc}\\s])?", amount: i64) {
+        fn every_usable_id_arrives_as_it_is(
+            expected in "[^\\p{C}\\p{DI}\\s]([^\\p{C}\\p{Zl}\\p{Zp}\\p{DI}]{0,200}[^\\p{C}\\p{DI}\\s])?", amount: i64
+        ) {
             let text = serde_json::json!({ "amount": amount, "id": expected }).to_string();
             prop_assert_eq!(id(&text), Ok(expected));
         }
