@@ -7,13 +7,16 @@ use crate::{
     json::{Object, is_number},
     quarantine::{Reason, Rejection},
 };
-use base64::{Engine, prelude::BASE64_STANDARD};
+use base64::{
+    DecodeError, Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use icu_properties::{
     CodePointMapData, CodePointSetData,
     props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup},
 };
 use serde::Deserialize;
-use std::borrow::Cow;
+use std::fmt::Display;
 
 /// Longest id, in characters.
 pub const MAX_ID_CHARS: usize = 256;
@@ -26,6 +29,15 @@ const INVISIBLE: GeneralCategoryGroup = GeneralCategoryGroup::Control
     .union(GeneralCategoryGroup::Format)
     .union(GeneralCategoryGroup::LineSeparator)
     .union(GeneralCategoryGroup::ParagraphSeparator);
+
+/// Base64 as `Convert.FromBase64String` of .NET reads it, stray bits in the last character included, and without its
+/// padding too.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// A message that says which operation it is about.
 #[derive(Debug)]
@@ -70,21 +82,48 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Finds the JSON text of a queue message, which may be base64 of it: producers differ, and Storage Explorer offers
-/// both.
-///
-/// # Errors
-///
-/// [`Reason::InvalidJson`] when it is base64 of something that is no text.
-pub fn json_text(text: &str) -> Result<Cow<'_, str>, Rejection> {
-    let trimmed = text.trim();
-    if trimmed.starts_with('{') {
-        return Ok(Cow::Borrowed(trimmed));
+/// Text of a queue message, which may be base64 of its JSON: producers differ, and Storage Explorer offers both. It may
+/// begin with a byte order mark, in either form.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Text<'a> {
+    /// JSON.
+    Raw(&'a str),
+    /// Base64 of JSON.
+    Base64 {
+        /// Text on the queue.
+        raw: &'a str,
+        /// Text inside.
+        json: String,
+    },
+}
+
+impl<'a> Text<'a> {
+    /// Decodes the text of a message.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::InvalidJson`] when it does not begin as an object, and is not base64 of a text either.
+    pub fn decode(text: &'a str) -> Result<Self, Rejection> {
+        let raw = without_mark(text);
+        if raw.trim_start().starts_with('{') {
+            return Ok(Self::Raw(raw.trim()));
+        }
+        let bytes = base64_bytes(raw).map_err(|_| neither(raw, "it is not base64"))?;
+        let json = String::from_utf8(bytes).map_err(|_| neither(raw, "it is not UTF-8"))?;
+        Ok(Self::Base64 { raw, json })
     }
-    let Ok(bytes) = BASE64_STANDARD.decode(trimmed) else {
-        return Ok(Cow::Borrowed(trimmed));
-    };
-    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| invalid_json(text, "base64 of something that is not UTF-8"))
+
+    /// Reads the JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::InvalidJson`] when it is not an object that every reader understands alike.
+    pub fn object(&self) -> Result<Object<'_>, Rejection> {
+        match self {
+            Self::Raw(json) => object(json),
+            Self::Base64 { raw, json } => Object::parse(without_mark(json)).map_err(|error| neither(raw, error)),
+        }
+    }
 }
 
 /// Reads the JSON text of a message.
@@ -109,6 +148,21 @@ pub fn printable(object: &Object<'_>, id_member: &str, members: &[&str]) -> Stri
 
 fn is_number_or_boolean(raw: &str) -> bool {
     raw == "true" || raw == "false" || (is_number(raw) && raw.len() <= MAX_PRINTED)
+}
+
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// Decodes as .NET does: of all white space these four characters do not count.
+fn base64_bytes(text: &str) -> Result<Vec<u8>, DecodeError> {
+    BASE64.decode(text.replace([' ', '\t', '\r', '\n'], ""))
+}
+
+/// Rejects a text that is neither JSON nor, because of `problem`, base64 of it.
+fn neither(raw: &str, problem: impl Display) -> Rejection {
+    let as_json = object(raw).err().map(|rejection| rejection.detail).unwrap_or_default();
+    invalid_json(raw, &format!("as JSON: {as_json}; as base64 of JSON: {problem}"))
 }
 
 fn invalid_json(text: &str, problem: &str) -> Rejection {
@@ -179,29 +233,109 @@ mod tests {
         content.map(|content| content.amount.map(|number| number.as_str().to_owned())).map_err(|error| error.reason)
     }
 
-    #[track_caller]
-    fn check_text(message: &str, expected: Result<&str, Reason>) {
-        let text = json_text(message);
-        assert_eq!(text.as_deref().map_err(|rejection| rejection.reason), expected, "{message}");
+    /// Reads the JSON object of a message, and writes it or the reason why there is none.
+    fn read(message: &str) -> Result<String, String> {
+        let text = Text::decode(message);
+        let text = text.and_then(|text| text.object().map(|object| object.text().to_owned()));
+        text.map_err(|rejection| {
+            assert_eq!(rejection.reason, Reason::InvalidJson);
+            rejection.detail
+        })
+    }
+
+    /// The third column is what .NET answers: `Encoding.UTF8.GetString(Convert.FromBase64String(text))`.
+    #[test]
+    fn base64_is_read_as_dotnet_reads_it_and_without_padding_too() {
+        for (case, text, dotnet) in [
+            ("plain", "eyJpZCI6ImEiLCJhbW91bnQiOjF9", Some(r#"{"id":"a","amount":1}"#)),
+            ("two letters", "eyJpZCI6ImFiIiwiYW1vdW50IjoxfQ==", Some(r#"{"id":"ab","amount":1}"#)),
+            ("three letters", "eyJpZCI6ImFiYyIsImFtb3VudCI6MX0=", Some(r#"{"id":"abc","amount":1}"#)),
+            ("wrapped at 76 with LF", "eyJpZCI6\nImEiLCJhbW91bnQiOjF9", Some(r#"{"id":"a","amount":1}"#)),
+            ("CR LF", "eyJpZCI6\r\nImEiLCJhbW91bnQiOjF9", Some(r#"{"id":"a","amount":1}"#)),
+            ("space", "eyJpZ CI6ImEiLCJhbW91bnQiOjF9", Some(r#"{"id":"a","amount":1}"#)),
+            ("tab", "eyJpZ\tCI6ImEiLCJhbW91bnQiOjF9", Some(r#"{"id":"a","amount":1}"#)),
+            ("around", " eyJpZCI6ImEiLCJhbW91bnQiOjF9\n", Some(r#"{"id":"a","amount":1}"#)),
+            ("form feed", "eyJpZ\u{c}CI6ImEiLCJhbW91bnQiOjF9", None),
+            ("vertical tab", "eyJpZ\u{b}CI6ImEiLCJhbW91bnQiOjF9", None),
+            ("no-break space", "eyJpZ\u{a0}CI6ImEiLCJhbW91bnQiOjF9", None),
+            ("byte order mark before", "\u{feff}eyJpZCI6ImEiLCJhbW91bnQiOjF9", None),
+            ("byte order mark inside", "77u/eyJpZCI6ImEiLCJhbW91bnQiOjF9", Some("\u{feff}{\"id\":\"a\",\"amount\":1}")),
+            (
+                "UTF-16 inside",
+                "ewAiAGkAZAAiADoAIgBhACIALAAiAGEAbQBvAHUAbgB0ACIAOgAxAH0A",
+                Some("{\0\"\0i\0d\0\"\0:\0\"\0a\0\"\0,\0\"\0a\0m\0o\0u\0n\0t\0\"\0:\x001\0}\0"),
+            ),
+            (
+                "UTF-16 with mark inside",
+                "//57ACIAaQBkACIAOgAiAGEAIgAsACIAYQBtAG8AdQBuAHQAIgA6ADEAfQA=",
+                Some("\u{fffd}\u{fffd}{\0\"\0i\0d\0\"\0:\0\"\0a\0\"\0,\0\"\0a\0m\0o\0u\0n\0t\0\"\0:\x001\0}\0"),
+            ),
+            ("no padding 1", "eyJpZCI6ImEiLCJhbW91bnQiOjF9", Some(r#"{"id":"a","amount":1}"#)),
+            ("no padding 2", "eyJpZCI6ImFiIiwiYW1vdW50IjoxfQ", None),
+            ("no padding 3", "eyJpZCI6ImFiYyIsImFtb3VudCI6MX0", None),
+            ("padding in the middle", "eyJp=ZCI6ImFiIiwiYW1vdW50IjoxfQ==", None),
+            ("too much padding", "eyJpZCI6ImEiLCJhbW91bnQiOjF9=", None),
+            ("two texts joined", "eyJpZCI6ImFiIiwiYW1vdW50IjoxfQ==eyJpZCI6ImFiIiwiYW1vdW50IjoxfQ==", None),
+            ("url-safe", "--__", None),
+            ("space between padding", "eyJpZCI6ImFiIiwiYW1vdW50IjoxfQ= =", Some(r#"{"id":"ab","amount":1}"#)),
+            ("empty", "", Some("")),
+            ("only spaces", "  ", Some("")),
+            ("NUL inside", "eyJpZ\0CI6ImEiLCJhbW91bnQiOjF9", None),
+            (
+                "stray bits in the last character 32",
+                "eyJpZCI6ImFiIiwiYW1vdW50IjoxfR==",
+                Some(r#"{"id":"ab","amount":1}"#),
+            ),
+            (
+                "stray bits in the last character 32",
+                "eyJpZCI6ImFiYyIsImFtb3VudCI6MX1=",
+                Some(r#"{"id":"abc","amount":1}"#),
+            ),
+        ] {
+            let expected = match case {
+                "no padding 2" => Some(r#"{"id":"ab","amount":1}"#),
+                "no padding 3" => Some(r#"{"id":"abc","amount":1}"#),
+                _ => dotnet,
+            };
+            let bytes = base64_bytes(text).ok();
+            assert_eq!(bytes.as_deref().map(String::from_utf8_lossy).as_deref(), expected, "{case}");
+        }
     }
 
     #[test]
-    fn raw_json_and_base64_of_it_are_the_same_message() {
-        check_text(r#"{"id":"order-123"}"#, Ok(r#"{"id":"order-123"}"#));
-        check_text("eyJpZCI6Im9yZGVyLTEyMyJ9", Ok(r#"{"id":"order-123"}"#));
-        check_text(" eyJpZCI6Im9yZGVyLTEyMyJ9\n", Ok(r#"{"id":"order-123"}"#));
+    fn json_is_found_as_it_is_and_in_base64_and_behind_one_byte_order_mark() {
+        for message in [
+            r#"{"id":"a"}"#,
+            " \r\n{\"id\":\"a\"}\u{a0}",
+            "\u{feff}{\"id\":\"a\"}",
+            "\u{feff} {\"id\":\"a\"}",
+            "eyJpZCI6ImEifQ==",
+            "eyJpZCI6\n ImEifQ",
+            "77u/eyJpZCI6ImEifQ==",
+            "\u{feff}eyJpZCI6ImEifQ==",
+        ] {
+            assert_eq!(read(message).as_deref(), Ok(r#"{"id":"a"}"#), "{message}");
+        }
     }
 
     #[test]
-    fn base64_of_no_text_is_invalid() {
-        check_text("//79/A==", Err(Reason::InvalidJson));
-    }
-
-    #[test]
-    fn text_that_only_looks_like_base64_is_judged_as_json_later() {
-        check_text("hello world", Ok("hello world"));
-        check_text("", Ok(""));
-        assert_eq!(object("hello world").unwrap_err().reason, Reason::InvalidJson);
+    fn the_detail_of_a_refused_text_names_all_that_was_tried() {
+        for (message, detail) in [
+            (r#"{"id":"#, "the JSON text is truncated"),
+            ("hello world!", "as JSON: not valid JSON at line 1 column 1; as base64 of JSON: it is not base64"),
+            ("\u{feff}\u{feff}{}", "as JSON: not valid JSON at line 1 column 1; as base64 of JSON: it is not base64"),
+            ("null", "as JSON: a JSON object is needed, not null; as base64 of JSON: it is not UTF-8"),
+            ("//79/A==", "as JSON: not valid JSON at line 1 column 1; as base64 of JSON: it is not UTF-8"),
+            ("eyJpZCI6", "as JSON: not valid JSON at line 1 column 1; as base64 of JSON: the JSON text is truncated"),
+            ("eyJpZ\u{a0}CI6MX0=", "as JSON: not valid JSON at line 1 column 1; as base64 of JSON: it is not base64"),
+            (
+                "W10=",
+                "as JSON: not valid JSON at line 1 column 1; as base64 of JSON: a JSON object is needed, not an array",
+            ),
+            ("", "as JSON: the JSON text is truncated; as base64 of JSON: the JSON text is truncated"),
+        ] {
+            assert_eq!(read(message), Err(detail.to_owned()), "{message}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
     decision::{Decision, Domain},
     idempotency::{Fingerprint, Key, Operation, Outcome, outbox, record::check_size},
     json::Object,
-    message::{self, Message},
+    message::{self, Message, Text},
     quarantine::{Reason, Rejection},
 };
 use tracing::{Span, field::debug, info};
@@ -49,8 +49,8 @@ pub async fn run(app: &App, text: &str, attempt: &Attempt) -> Result<String, Fai
 ///
 /// No delivery of this message can succeed.
 pub fn read_and_decide(domain: &Domain, text: &str, attempt: &Attempt) -> Result<Decided, Rejection> {
-    let json = message::json_text(text)?;
-    let object = message::object(&json)?;
+    let text = Text::decode(text)?;
+    let object = text.object()?;
     let printable = message::printable(&object, domain.id_member, domain.printable);
     match decide(domain, object, attempt) {
         Ok((id, operation)) => Ok(Decided { id, printable, operation }),
@@ -152,7 +152,7 @@ mod tests {
         for (text, expected) in [
             (
                 "4111 1111",
-                "Invalid JSON; cannot apply idempotency. bytes=9 problem=not valid JSON at line 1 column 6 reason=invalid_json",
+                "Invalid JSON; cannot apply idempotency. bytes=9 problem=as JSON: not valid JSON at line 1 column 6; as base64 of JSON: it is not UTF-8 reason=invalid_json",
             ),
             (
                 r#"{"cents":10,"card":"4111"}"#,

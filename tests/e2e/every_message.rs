@@ -1,7 +1,10 @@
 //! The outcome of each message: one test for each row of the table in the README, by what is stored and queued afterwards.
 
 use crate::app::{App, QUEUE, text};
-use base64::{Engine, prelude::BASE64_STANDARD};
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD},
+};
 use local_host::Invocation;
 use serde_json::json;
 use std::time::Duration;
@@ -40,7 +43,10 @@ async fn every_spelling_of_the_same_order_is_a_duplicate_with_the_first_receipt(
         "{ \"amount\" : 42 ,\n\t\"id\":\"order-123\" }".to_owned(),
         r#"{"id":" order-123 ","amount":42.00}"#.to_owned(),
         r#"{"\u0069d":"order-123","amount":4.2e1}"#.to_owned(),
+        format!("\u{feff}{ORDER}"),
         BASE64_STANDARD.encode(ORDER),
+        BASE64_STANDARD_NO_PAD.encode(format!("\u{feff}{ORDER}")),
+        in_lines(&BASE64_STANDARD.encode(ORDER)),
     ] {
         let invocation = app.send(&duplicate).await;
         assert_eq!(invocation.return_value, Some(json!(RECEIPT)), "{duplicate}");
@@ -101,7 +107,10 @@ async fn what_is_no_json_object_is_quarantined() {
         r#"{"id":"order-123","amount":1e9999999999999999999}"#,
         r#"{"id":"\ud800"}"#,
         "{'id':'order-123'}",
+        "\u{feff}\u{feff}{\"id\":\"order-123\"}",
         &not_utf8,
+        &BASE64_STANDARD.encode("[1,2]"),
+        &BASE64_STANDARD.encode(ORDER).replacen('J', "J\u{a0}", 1),
         &bomb,
     ] {
         check_quarantined(&app, message, "invalid_json").await;
@@ -254,6 +263,12 @@ async fn check_quarantined(app: &App, message: &str, reason: &str) {
     app.account.delete("orders-quarantine", &quarantined[0]).await.unwrap();
     assert!(app.poisoned().await.is_empty(), "{message}");
     assert!(app.lines_with(QUEUE).iter().all(|line| !line.contains("Failed")));
+}
+
+/// Breaks a text as the command `base64` does, but after fewer characters.
+fn in_lines(text: &str) -> String {
+    let lines = text.as_bytes().chunks(19).map(String::from_utf8_lossy);
+    lines.map(|line| format!("{line}\r\n")).collect()
 }
 
 async fn assert_nothing_else(app: &App) {
