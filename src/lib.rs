@@ -36,6 +36,7 @@ pub mod functions;
 pub mod cloud_event;
 pub mod decision;
 pub mod message;
+pub mod trace_context;
 pub mod quarantine;
 pub mod idempotency;
 pub mod json;

@@ -1,11 +1,13 @@
 //! From the text of a queue message to its id and its content.
 //!
 //! The producer's business key identifies the operation, so it has to be the same text in every copy of the message:
-//! an integer keeps its digits, and white space at the ends does not count.
+//! an integer keeps its digits, and white space at the ends does not count. What transport adds on the way is no content:
+//! a copy that took another way is a copy all the same.
 
 use crate::{
     json::{Object, is_number},
     quarantine::{Reason, Rejection},
+    trace_context::{is_traceparent, is_tracestate},
 };
 use base64::{
     DecodeError, Engine, alphabet,
@@ -17,12 +19,25 @@ use icu_properties::{
 };
 use serde::Deserialize;
 use std::fmt::Display;
+use uuid::fmt::Hyphenated;
 
 /// Longest id, in characters.
 pub const MAX_ID_CHARS: usize = 256;
 
 /// Longest number that a log line shows, in bytes.
 const MAX_PRINTED: usize = 64;
+
+/// Whether a text may be the value of a member.
+type Grammar = fn(&str) -> bool;
+
+/// Members that transport adds at the top of a message. With a value of another grammar a member is the producer's own.
+/// `baggage` is not here: it carries what producers put into it.
+const ADDED_BY_TRANSPORT: [(&str, Grammar); 3] = [
+    // The queue output of the WebJobs SDK adds the invocation that sent the message.
+    ("$AzureWebJobsParentId", |text| text.parse::<Hyphenated>().is_ok()),
+    ("traceparent", is_traceparent),
+    ("tracestate", is_tracestate),
+];
 
 /// [Characters](https://www.unicode.org/reports/tr44/#General_Category_Values) that are not shown, or end a line.
 const INVISIBLE: GeneralCategoryGroup = GeneralCategoryGroup::Control
@@ -70,6 +85,15 @@ impl<'a> Message<'a> {
     #[must_use]
     pub const fn object(&self) -> &Object<'a> {
         &self.object
+    }
+
+    /// Names the members that transport added: they are not content.
+    #[must_use]
+    pub fn added_by_transport(&self) -> Vec<&'static str> {
+        let text = |name| self.object.get(name).and_then(|raw| serde_json::from_str::<String>(raw).ok());
+        let members = ADDED_BY_TRANSPORT.into_iter();
+        let added = members.filter(|(name, has_grammar)| text(name).is_some_and(|text| has_grammar(&text)));
+        added.map(|(name, _)| name).collect()
     }
 
     /// Reads the members that a decision needs, by their types.
@@ -335,6 +359,32 @@ mod tests {
             ("", "as JSON: the JSON text is truncated; as base64 of JSON: the JSON text is truncated"),
         ] {
             assert_eq!(read(message), Err(detail.to_owned()), "{message}");
+        }
+    }
+
+    #[test]
+    fn members_that_transport_added_are_known_by_name_and_grammar() {
+        const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        for (member, is_added) in [
+            (r#""$AzureWebJobsParentId":"3813086a-ed95-4dda-ba09-5a799b96b1ea""#.to_owned(), true),
+            (r#""$AzureWebJobsParent\u0049d":"3813086A-ED95-4DDA-BA09-5A799B96B1E\u0041""#.to_owned(), true),
+            (format!(r#""traceparent":"{TRACEPARENT}""#), true),
+            (r#""tracestate":"rojo=00f067aa0ba902b7, congo=t61rcWkgMzE""#.to_owned(), true),
+            (r#""$AzureWebJobsParentId":"order-7""#.to_owned(), false),
+            (r#""$AzureWebJobsParentId":"3813086aed954ddaba095a799b96b1ea""#.to_owned(), false),
+            (r#""$AzureWebJobsParentId":"{3813086a-ed95-4dda-ba09-5a799b96b1ea}""#.to_owned(), false),
+            (r#""$AzureWebJobsParentId":null"#.to_owned(), false),
+            (r#""$azurewebjobsparentid":"3813086a-ed95-4dda-ba09-5a799b96b1ea""#.to_owned(), false),
+            (r#""traceparent":"rojo=00f067aa0ba902b7""#.to_owned(), false),
+            (format!(r#""traceparent":["{TRACEPARENT}"]"#), false),
+            (format!(r#""tracestate":"{TRACEPARENT}""#), false),
+            (r#""tracestate":42"#.to_owned(), false),
+            (format!(r#""Traceparent":"{TRACEPARENT}""#), false),
+            (r#""baggage":"a=1""#.to_owned(), false),
+            (format!(r#""nested":{{"traceparent":"{TRACEPARENT}"}}"#), false),
+        ] {
+            let text = format!(r#"{{"id":"a",{member}}}"#);
+            assert_eq!(parse(&text).unwrap().added_by_transport().len(), usize::from(is_added), "{member}");
         }
     }
 

@@ -63,7 +63,7 @@ fn decide(domain: &Domain, object: Object<'_>, attempt: &Attempt) -> Result<(Str
     Span::current().record("order", debug(message.id()));
     let Decision { receipt, events } = (domain.decide)(&message)?;
     let key = Key::new(domain.scope, message.id());
-    let not_content = [&[domain.id_member], domain.ignored].concat();
+    let not_content = [&[domain.id_member], domain.ignored, &message.added_by_transport()].concat();
     let fingerprint = Fingerprint::new(message.object(), &not_content);
     let origin = Origin { source: domain.event_source, subject: message.id(), time: attempt.now };
     let events = cloud_event::bodies(&events, &key, origin);
@@ -102,7 +102,14 @@ pub async fn commit_and_publish(app: &App, decided: Decided, attempt: &Attempt) 
 mod tests {
     use super::*;
     use crate::decision::{Event, to_json};
+    use base64::{
+        Engine,
+        prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD},
+    };
+    use fastrand::Rng;
+    use proptest::prelude::*;
     use serde::Deserialize;
+    use serde_json::{Map, Value};
     use time::macros::datetime;
     use tokio::time::Instant;
 
@@ -182,5 +189,163 @@ mod tests {
         let rejection = read_and_decide(&domain, r#"{"paymentId":7}"#, &attempt).unwrap_err();
         assert_eq!(rejection.reason, Reason::InvalidOrder);
         assert!(rejection.detail.starts_with("the receipt has 40002 UTF-16 units"), "{}", rejection.detail);
+    }
+
+    /// Decides nothing: every content is one of its own.
+    const ANYTHING: Domain = Domain {
+        id_member: "id",
+        ignored: &[],
+        decide: |_| Ok(Decision { receipt: to_json(&"accepted")?, events: Vec::new() }),
+        ..PAYMENTS
+    };
+
+    fn identity(text: &str) -> (Key, Fingerprint) {
+        let attempt = Attempt::new(String::new(), datetime!(2026-11-21 10:20 UTC), Instant::now(), Rng::with_seed(1));
+        let Decided { operation, .. } = read_and_decide(&ANYTHING, text, &attempt).unwrap_or_else(|rejection| {
+            panic!("{text}: {}", rejection.detail);
+        });
+        (operation.key, operation.fingerprint)
+    }
+
+    /// Messages as the queue output of the WebJobs SDK 3.0.48 puts them on the queue, sent twice.
+    #[test]
+    fn an_order_that_a_dotnet_function_sends_twice_is_one_order() {
+        for [first, second] in [
+            // A class.
+            [
+                "ewogICJpZCI6ICJvcmRlci0xIiwKICAiYW1vdW50IjogNC4yMCwKICAid2hlbiI6ICIyMDI2LTA4LTMxVDEwOjE1OjMwWiIsCiAgIiRBenVyZVdlYkpvYnNQYXJlbnRJZCI6ICJhOGQ0Y2ZkZC03YmExLTQ4YWItODRhYy1mOTViNzIyZmQ4YjUiCn0=",
+                "ewogICJpZCI6ICJvcmRlci0xIiwKICAiYW1vdW50IjogNC4yMCwKICAid2hlbiI6ICIyMDI2LTA4LTMxVDEwOjE1OjMwWiIsCiAgIiRBenVyZVdlYkpvYnNQYXJlbnRJZCI6ICJjOTUzZGZiMS1iZmJmLTRhNjgtOTU5OC1iMWY5ODNjNjdmOWEiCn0=",
+            ],
+            // A string.
+            ["eyJpZCI6Im9yZGVyLTIiLCJhbW91bnQiOjQuMjB9", "eyJpZCI6Im9yZGVyLTIiLCJhbW91bnQiOjQuMjB9"],
+            // A `JObject`.
+            [
+                "ewogICJpZCI6ICJvcmRlci0zIiwKICAiYW1vdW50IjogNC4yLAogICIkQXp1cmVXZWJKb2JzUGFyZW50SWQiOiAiM2MxMGY4NDAtZGQ1Yy00M2QzLWIxZTYtMWIyYmQ5NjU0MGM3Igp9",
+                "ewogICJpZCI6ICJvcmRlci0zIiwKICAiYW1vdW50IjogNC4yLAogICIkQXp1cmVXZWJKb2JzUGFyZW50SWQiOiAiZjM5ZTdmNjctMzkxMS00ZWFlLWI0ZTYtZjNhY2FkYzAzNDY5Igp9",
+            ],
+            // An `IAsyncCollector` of a class.
+            [
+                "ewogICJpZCI6ICJvcmRlci00IiwKICAiYW1vdW50IjogMS4wLAogICJ3aGVuIjogIjAwMDEtMDEtMDFUMDA6MDA6MDAiLAogICIkQXp1cmVXZWJKb2JzUGFyZW50SWQiOiAiMzgxMzA4NmEtZWQ5NS00ZGRhLWJhMDktNWE3OTliOTZiMWVhIgp9",
+                "ewogICJpZCI6ICJvcmRlci00IiwKICAiYW1vdW50IjogMS4wLAogICJ3aGVuIjogIjAwMDEtMDEtMDFUMDA6MDA6MDAiLAogICIkQXp1cmVXZWJKb2JzUGFyZW50SWQiOiAiMjQ4OGM0NTgtZjJmNS00M2M2LWE0MTItMTk5MzczMjY0NmFjIgp9",
+            ],
+            // A `byte[]`.
+            ["eyJpZCI6Im9yZGVyLTUiLCJhbW91bnQiOjF9", "eyJpZCI6Im9yZGVyLTUiLCJhbW91bnQiOjF9"],
+        ] {
+            assert_eq!(identity(first), identity(second));
+        }
+        let from_elsewhere = r#"{"when":"0001-01-01T00:00:00","id":"order-4","amount":1}"#;
+        let from_dotnet = "ewogICJpZCI6ICJvcmRlci00IiwKICAiYW1vdW50IjogMS4wLAogICJ3aGVuIjogIjAwMDEtMDEtMDFUMDA6MDA6MDAiLAogICIkQXp1cmVXZWJKb2JzUGFyZW50SWQiOiAiMzgxMzA4NmEtZWQ5NS00ZGRhLWJhMDktNWE3OTliOTZiMWVhIgp9";
+        assert_eq!(identity(from_elsewhere), identity(from_dotnet));
+    }
+
+    /// A producer that stamps, spells and wraps orders at random, each time in another way.
+    struct Producer(Rng);
+
+    impl Producer {
+        fn send(seed: u64, id: u8, content: &Map<String, Value>) -> String {
+            let mut producer = Self(Rng::with_seed(seed));
+            let mut message = producer.stamps();
+            message.extend(content.clone());
+            let blank = producer.0.choice(["", " ", "\t"]).unwrap();
+            message.insert("id".to_owned(), format!("{blank}{id}").into());
+            let json = producer.spelled(&message.into());
+            producer.wrapped(&json)
+        }
+
+        fn stamps(&mut self) -> Map<String, Value> {
+            let [high, low] = [self.0.u128(1..), self.0.u128(1..)].map(|number| format!("{number:032x}"));
+            let guid = [&high[..8], &high[8..12], &high[12..16], &high[16..20], &high[20..]].join("-");
+            let stamps = [
+                ("$AzureWebJobsParentId", guid),
+                ("traceparent", format!("00-{high}-1{}-01", &low[17..])),
+                ("tracestate", format!("rojo={high}, congo={low}")),
+            ];
+            let stamps = stamps.into_iter().filter(|_| self.0.bool());
+            stamps.map(|(name, value)| (name.to_owned(), value.into())).collect()
+        }
+
+        fn spelled(&mut self, value: &Value) -> String {
+            let text = match value {
+                Value::Object(members) => {
+                    let mut members: Vec<_> = members
+                        .iter()
+                        .map(|(name, value)| format!("{}:{}", self.spelled(&name.as_str().into()), self.spelled(value)))
+                        .collect();
+                    self.0.shuffle(&mut members);
+                    format!("{{{}}}", members.join(","))
+                }
+                Value::Array(values) => {
+                    format!("[{}]", values.iter().map(|value| self.spelled(value)).collect::<Vec<_>>().join(","))
+                }
+                Value::String(text) => {
+                    let escaped =
+                        |c: char| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect();
+                    let plain = |c: char| serde_json::to_string(&c).unwrap().trim_matches('"').to_owned();
+                    let spelled = text.chars().map(|c| if c == '"' || self.0.bool() { escaped(c) } else { plain(c) });
+                    format!("\"{}\"", spelled.collect::<String>())
+                }
+                Value::Number(number) => format!("{number}{}", self.0.choice(["", ".0", "e0", ".00E+0"]).unwrap()),
+                other => other.to_string(),
+            };
+            format!("{text}{}", self.0.choice(["", " ", "\r\n", "\t"]).unwrap())
+        }
+
+        fn wrapped(&mut self, json: &str) -> String {
+            let mark = |random: &mut Rng| if random.bool() { "\u{feff}" } else { "" };
+            let inner = format!("{}{json}", mark(&mut self.0));
+            let mut base64 = match self.0.u8(..3) {
+                0 => return inner,
+                1 => BASE64_STANDARD.encode(inner),
+                _ => BASE64_STANDARD_NO_PAD.encode(inner),
+            };
+            for _ in 0..self.0.u8(..4) {
+                base64.insert_str(self.0.usize(..=base64.len()), self.0.choice([" ", "\t", "\n", "\r\n"]).unwrap());
+            }
+            format!("{}{base64}", mark(&mut self.0))
+        }
+    }
+
+    /// Contents that differ in little. Some have a member with the name of a stamp, though no stamp.
+    fn content() -> impl Strategy<Value = Map<String, Value>> {
+        let leaf = prop_oneof![
+            (-3_i64..30).prop_map(Value::from),
+            "[1a\"\\\\é💶\u{1}]{0,2}".prop_map(Value::from),
+            prop::sample::select(vec![Value::Null, true.into(), "1-2-3-4".into(), r#"","a":"#.into()]),
+        ];
+        let value = leaf.prop_recursive(2, 8, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                members(inner, &["a", "traceparent", "tracestate"]).prop_map(Value::from),
+            ]
+        });
+        members(value, &["a", "b", "é\"", "baggage", "traceparent", "$AzureWebJobsParentId", "Tracestate"])
+    }
+
+    fn members(
+        value: impl Strategy<Value = Value>,
+        names: &'static [&'static str],
+    ) -> impl Strategy<Value = Map<String, Value>> {
+        let members = prop::collection::btree_map(prop::sample::select(names), value, 0..4);
+        members.prop_map(|members| members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn one_order_is_one_operation_whoever_stamps_spells_and_wraps_it(
+            id: u8, content in content(), seeds: [u64; 2]
+        ) {
+            let [first, second] = seeds.map(|seed| Producer::send(seed, id, &content));
+            prop_assert_eq!(identity(&first), identity(&second), "{} {}", first, second);
+        }
+
+        #[test]
+        fn two_orders_are_two_operations_whoever_stamps_spells_and_wraps_them(
+            ids in [0..2_u8, 0..2_u8], contents in [content(), content()], seeds: [u64; 2]
+        ) {
+            let sent = |n: usize| Producer::send(seeds[n], ids[n], &contents[n]);
+            let [(key, fingerprint), (other_key, other_fingerprint)] = [identity(&sent(0)), identity(&sent(1))];
+            prop_assert_eq!(key == other_key, ids[0] == ids[1]);
+            prop_assert_eq!(fingerprint == other_fingerprint, contents[0] == contents[1], "{} {}", sent(0), sent(1));
+        }
     }
 }

@@ -58,6 +58,31 @@ async fn every_spelling_of_the_same_order_is_a_duplicate_with_the_first_receipt(
 }
 
 #[tokio::test]
+async fn an_order_that_dotnet_sends_twice_is_one_order_whatever_its_output_binding_adds() {
+    let app = App::start().await;
+    let from_dotnet = |amount: &str, invocation: &str| {
+        format!(
+            "{{\n  \"id\": \"order-4\",\n  \"amount\": {amount},\n  \"$AzureWebJobsParentId\": \"{invocation}\",\n  \
+             \"traceparent\": \"00-0af7651916cd43dd8448eb211c80319c-{}-01\",\n  \"tracestate\": \"az={invocation}\"\n}}",
+            &invocation.replace('-', "")[..16]
+        )
+    };
+    let (first, second) = ("3813086a-ed95-4dda-ba09-5a799b96b1ea", "2488c458-f2f5-43c6-a412-1993732646ac");
+    for invocation in [first, second, second] {
+        assert!(app.send(&BASE64_STANDARD.encode(from_dotnet("1.0", invocation))).await.succeeded);
+    }
+    app.drain().await;
+    assert_eq!(app.receipts().await, [r#"{"id":"order-4","status":"accepted","amount":1.0}"#]);
+    assert_eq!(app.events().await.len(), 1);
+    assert_nothing_else(&app).await;
+
+    check_quarantined(&app, &from_dotnet("2.0", second), "conflict").await;
+    check_quarantined(&app, r#"{"id":"order-4","amount":1.0,"traceparent":"by hand"}"#, "conflict").await;
+    check_quarantined(&app, r#"{"id":"order-4","amount":1.0,"baggage":"a=1"}"#, "conflict").await;
+    assert_eq!((app.rows().await.len(), app.events().await.len()), (1, 1));
+}
+
+#[tokio::test]
 async fn an_integer_id_is_the_same_as_its_digits() {
     let app = App::start().await;
     app.send(r#"{"id":123456789012345678901234567890,"amount":1}"#).await;
