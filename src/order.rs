@@ -17,7 +17,7 @@ pub(crate) const DOMAIN: Domain = Domain {
     scope: "orders",
     event_source: "/orders",
     id_member: "id",
-    // Members that are not content, such as a time stamp that the producer renews.
+    // Members that are not content, like a renewed time stamp. Another list turns late copies of orders into conflicts.
     ignored: &[],
     // Members that a log line may show.
     printable: &["amount"],
