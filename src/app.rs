@@ -146,12 +146,12 @@ async fn invoke(
     }
 }
 
-/// Reads the clocks and draws a seed, once.
+/// Reads the clocks, and draws all the chance of the invocation from the operating system: instances started from one
+/// image at one instant must not draw the same.
 fn attempt(request: &HttpRequest, limit: Duration) -> Attempt {
     let id = request.headers().get("x-azure-functions-invocationid").and_then(|id| id.to_str().ok());
-    // From the operating system: instances started from one image at one instant must not draw the same.
-    let random = fastrand::Rng::with_seed(Uuid::new_v4().as_u64_pair().0);
-    Attempt::new(id.unwrap_or("unknown").to_owned(), time_of_day(), Instant::now() + limit, random)
+    let entropy = Uuid::new_v4().as_u128();
+    Attempt::new(id.unwrap_or("unknown").to_owned(), time_of_day(), Instant::now() + limit, entropy)
 }
 
 async fn read(payload: Payload) -> Result<Bytes, InvocationError> {

@@ -10,17 +10,27 @@ pub struct Attempt {
     /// The host's id of the invocation; the retries of a timer tick share it.
     pub invocation_id: String,
     /// Time of day at which the attempt began.
-    pub now: OffsetDateTime,
+    pub began: OffsetDateTime,
     /// Latest end: earlier than the host would kill the process, with every other invocation in it.
     pub deadline: Instant,
+    /// Identity of what this attempt commits: 32 hexadecimal digits, different in every attempt.
+    pub commit_id: String,
+    start: Instant,
     random: RefCell<fastrand::Rng>,
 }
 
 impl Attempt {
-    /// Begins an attempt at `now`, which draws from `random`.
+    /// Begins an attempt at `began`. All its chance comes from `entropy`.
     #[must_use]
-    pub const fn new(invocation_id: String, now: OffsetDateTime, deadline: Instant, random: fastrand::Rng) -> Self {
-        Self { invocation_id, now, deadline, random: RefCell::new(random) }
+    pub fn new(invocation_id: String, began: OffsetDateTime, deadline: Instant, entropy: u128) -> Self {
+        let random = RefCell::new(fastrand::Rng::with_seed((entropy >> 64) as u64 ^ entropy as u64));
+        Self { invocation_id, began, deadline, commit_id: format!("{entropy:032x}"), start: Instant::now(), random }
+    }
+
+    /// Returns the time of day.
+    #[must_use]
+    pub fn time(&self) -> OffsetDateTime {
+        self.began + self.start.elapsed()
     }
 
     /// Returns a generator of its own for one purpose: two of them never draw alike.
@@ -41,15 +51,23 @@ pub fn time_of_day() -> OffsetDateTime {
 mod tests {
     use super::*;
 
+    fn attempt() -> Attempt {
+        Attempt::new("5b0c1f4e".to_owned(), OffsetDateTime::UNIX_EPOCH, Instant::now(), 7)
+    }
+
     #[test]
     fn two_generators_of_one_attempt_draw_differently_and_those_of_another_alike() {
-        let attempt = || {
-            let random = fastrand::Rng::with_seed(7);
-            Attempt::new("5b0c1f4e".to_owned(), OffsetDateTime::UNIX_EPOCH, Instant::now(), random)
-        };
         let draws = |attempt: &Attempt| [attempt.random().u64(..), attempt.random().u64(..)];
         let [first, second] = draws(&attempt());
         assert_ne!(first, second);
         assert_eq!(draws(&attempt()), [first, second]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn its_time_goes_on() {
+        let attempt = attempt();
+        tokio::time::advance(std::time::Duration::from_secs(90)).await;
+        assert_eq!(attempt.time(), OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(90));
+        assert_eq!(attempt.began, OffsetDateTime::UNIX_EPOCH);
     }
 }

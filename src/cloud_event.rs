@@ -4,23 +4,23 @@
 //! A body is composed once, before the commit, and stored with the record: every put of the event has the same bytes.
 
 use crate::{
+    attempt::Attempt,
     decision::Event,
     idempotency::{Key, record::edm_date_time},
     json::xml_safe,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
-use time::OffsetDateTime;
 
-/// Attributes that the events of one operation share.
+/// The operation of an event.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
+    /// Identity of the operation.
+    pub key: &'a Key,
     /// `source`.
     pub source: &'a str,
     /// `subject`: the id of the operation.
     pub subject: &'a str,
-    /// `time`.
-    pub time: OffsetDateTime,
 }
 
 #[derive(Serialize)]
@@ -36,17 +36,18 @@ struct CloudEvent<'a> {
     data: &'a RawValue,
 }
 
-/// Composes the bodies of `events`, which belong to the operation `key`.
+/// Composes the bodies of `events`, for the case that this attempt commits their operation.
 #[must_use]
-pub fn bodies(events: &[Event], key: &Key, origin: Origin<'_>) -> Vec<String> {
+pub fn bodies(events: &[Event], origin: Origin<'_>, attempt: &Attempt) -> Vec<String> {
+    // Of fixed length, so that an event has the same size in every delivery.
+    let time = edm_date_time(attempt.time());
     let body = |(index, event): (usize, &Event)| {
         let event = CloudEvent {
             specversion: "1.0",
-            id: key.event_id(index),
+            id: origin.key.event_id(&attempt.commit_id, index),
             source: origin.source,
             kind: event.kind,
-            // The length is fixed, so an event has the same size in every delivery.
-            time: edm_date_time(origin.time),
+            time: time.clone(),
             subject: origin.subject,
             datacontenttype: "application/json",
             data: &event.data,
@@ -61,6 +62,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use time::macros::datetime;
+    use tokio::time::Instant;
 
     proptest! {
         #[test]
@@ -68,18 +70,21 @@ mod tests {
             let data = |note: &String| serde_json::value::to_raw_value(note).unwrap();
             let events = notes.each_ref().map(|note| Event { kind: "order.accepted", data: data(note) });
             let key = Key::new("orders", &subject);
-            let origin = Origin { source: "/orders", subject: &subject, time: datetime!(2026-11-21 10:20 UTC) };
-            let bodies = bodies(&events, &key, origin);
+            let origin = Origin { key: &key, source: "/orders", subject: &subject };
+            let now = datetime!(2026-11-21 10:20 UTC);
+            let attempt = Attempt::new(String::new(), now, Instant::now(), 0xc0ffee);
+            let bodies = bodies(&events, origin, &attempt);
             prop_assert_eq!(bodies.len(), notes.len());
             for (index, (body, note)) in bodies.iter().zip(&notes).enumerate() {
                 prop_assert_eq!(&xml_safe(body.clone()), body);
                 let event: serde_json::Value = serde_json::from_str(body).unwrap();
-                prop_assert_eq!(event, serde_json::json!({
+                prop_assert!(event["time"].as_str().unwrap().starts_with("2026-11-21T10:20:0"));
+                prop_assert_eq!(&event, &serde_json::json!({
                     "specversion": "1.0",
-                    "id": key.event_id(index),
+                    "id": key.event_id("00000000000000000000000000c0ffee", index),
                     "source": "/orders",
                     "type": "order.accepted",
-                    "time": "2026-11-21T10:20:00.0000000Z",
+                    "time": event["time"],
                     "subject": subject,
                     "datacontenttype": "application/json",
                     "data": note,

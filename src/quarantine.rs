@@ -90,7 +90,7 @@ pub fn envelope(rejection: &Rejection, message: &str, attempt: &Attempt) -> Opti
         reason: rejection.reason.as_str(),
         detail: &rejection.detail,
         invocation_id: &attempt.invocation_id,
-        time: attempt.now.format(&Rfc3339).unwrap_or_default(),
+        time: attempt.began.format(&Rfc3339).unwrap_or_default(),
         message,
     };
     serde_json::to_string(&envelope).ok().map(xml_safe).filter(|text| text.len() <= MAX_MESSAGE)
@@ -104,12 +104,8 @@ mod tests {
 
     fn quarantined(message: &str) -> Option<serde_json::Value> {
         let rejection = Rejection::new(Reason::InvalidJson, "truncated".to_owned());
-        let attempt = Attempt::new(
-            "5b0c1f4e".to_owned(),
-            datetime!(2026-11-21 10:20:00 UTC),
-            tokio::time::Instant::now(),
-            fastrand::Rng::with_seed(1),
-        );
+        let attempt =
+            Attempt::new("5b0c1f4e".to_owned(), datetime!(2026-11-21 10:20:00 UTC), tokio::time::Instant::now(), 1);
         envelope(&rejection, message, &attempt).map(|text| serde_json::from_str(&text).unwrap())
     }
 

@@ -18,7 +18,7 @@ mod order;
 
 fuzz_target!(|text: &str| {
     let now = time::OffsetDateTime::UNIX_EPOCH;
-    let attempt = Attempt::new(String::new(), now, tokio::time::Instant::now(), fastrand::Rng::with_seed(1));
+    let attempt = Attempt::new(String::new(), now, tokio::time::Instant::now(), 1);
     let decided = read_and_decide(&DOMAIN, text, &attempt);
     let Ok(object) = Object::parse(text) else { return };
     check_canonical(&object);

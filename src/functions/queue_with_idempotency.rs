@@ -65,11 +65,12 @@ fn decide(domain: &Domain, object: Object<'_>, attempt: &Attempt) -> Result<(Str
     let key = Key::new(domain.scope, message.id());
     let not_content = [&[domain.id_member], domain.ignored, &message.added_by_transport()].concat();
     let fingerprint = Fingerprint::new(message.object(), &not_content);
-    let origin = Origin { source: domain.event_source, subject: message.id(), time: attempt.now };
-    let events = cloud_event::bodies(&events, &key, origin);
+    let origin = Origin { key: &key, source: domain.event_source, subject: message.id() };
+    let events = cloud_event::bodies(&events, origin, attempt);
     check_size(receipt.get(), &events).map_err(|error| Rejection::invalid_order(error.to_string()))?;
     let receipt = String::from(Box::<str>::from(receipt));
-    Ok((message.id().to_owned(), Operation { key, fingerprint, receipt, events }))
+    let commit_id = attempt.commit_id.clone();
+    Ok((message.id().to_owned(), Operation { key, commit_id, fingerprint, receipt, events }))
 }
 
 /// Commits a decided order unless it was committed before, publishes its events, and answers with its receipt.
@@ -132,7 +133,7 @@ mod tests {
 
     fn decided(text: &str) -> Result<Decided, String> {
         let now = datetime!(2026-11-21 10:20 UTC);
-        let attempt = Attempt::new("5b0c1f4e".to_owned(), now, Instant::now(), fastrand::Rng::with_seed(1));
+        let attempt = Attempt::new("5b0c1f4e".to_owned(), now, Instant::now(), 1);
         read_and_decide(&PAYMENTS, text, &attempt).map_err(|rejection| rejection.warning())
     }
 
@@ -184,8 +185,7 @@ mod tests {
             decide: |_| Ok(Decision { receipt: to_json(&"x".repeat(40_000))?, events: Vec::new() }),
             ..PAYMENTS
         };
-        let attempt =
-            Attempt::new(String::new(), datetime!(2026-11-21 10:20 UTC), Instant::now(), fastrand::Rng::new());
+        let attempt = Attempt::new(String::new(), datetime!(2026-11-21 10:20 UTC), Instant::now(), 1);
         let rejection = read_and_decide(&domain, r#"{"paymentId":7}"#, &attempt).unwrap_err();
         assert_eq!(rejection.reason, Reason::InvalidOrder);
         assert!(rejection.detail.starts_with("the receipt has 40002 UTF-16 units"), "{}", rejection.detail);
@@ -200,7 +200,7 @@ mod tests {
     };
 
     fn identity(text: &str) -> (Key, Fingerprint) {
-        let attempt = Attempt::new(String::new(), datetime!(2026-11-21 10:20 UTC), Instant::now(), Rng::with_seed(1));
+        let attempt = Attempt::new(String::new(), datetime!(2026-11-21 10:20 UTC), Instant::now(), 1);
         let Decided { operation, .. } = read_and_decide(&ANYTHING, text, &attempt).unwrap_or_else(|rejection| {
             panic!("{text}: {}", rejection.detail);
         });

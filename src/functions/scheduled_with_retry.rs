@@ -1,7 +1,7 @@
 //! Timer trigger, every five minutes: publishes what a crash or an outage left unpublished, and purges what is past its
 //! retention.
 //!
-//! It does as much as it can, and fails the attempt if something is left that the next one may do, so that the host
+//! It does as much as it can, and fails the attempt if an error left something undone, so that the host
 //! repeats the tick: three times, every five seconds, as `function.json` says. Nothing is remembered between attempts
 //! or ticks: what is done is no longer in the table, and what is in the table is to be done. Each may be repeated or
 //! cut off at any point, and two instances may do it at once.
@@ -9,11 +9,7 @@
 use super::App;
 use crate::{
     attempt::Attempt,
-    idempotency::{
-        key::bucket_to_purge,
-        ledger::{Error, Progress},
-        outbox,
-    },
+    idempotency::{ledger::Error, outbox, purge::purge},
 };
 use tokio::time::Instant;
 use tracing::info;
@@ -43,12 +39,12 @@ pub async fn run(app: &App, tick: &TimerTick, attempt: &Attempt) -> Result<(), E
     // A third of the time for each of the two, so that both end well before the host would end them.
     let third = attempt.deadline.saturating_duration_since(Instant::now()) / 3;
     let relayed = outbox::relay(&app.ledger, &app.events, attempt, Instant::now() + third).await;
-    // A record outlives its events: without it, the next copy of the order would be refused for the event that is left.
-    let purged = match relayed.unfinished.contains(&bucket_to_purge(attempt.now)) {
-        true => Progress::default(),
-        false => app.ledger.purge(attempt, Instant::now() + third).await,
-    };
+    // A record outlives its events: without it, the next copy of the order would be committed anew.
+    let purged = purge(&app.ledger, attempt, Instant::now() + third, &relayed.unfinished).await;
     let (published, unfinished) = (relayed.events, relayed.unfinished.len());
-    info!("Relayed {published} events, purged {} expired records, {unfinished} buckets unfinished.", purged.done);
-    relayed.cause.or(purged.stopped_by).map_or(Ok(()), Err)
+    info!(
+        "Relayed {published} events, {unfinished} buckets unfinished; purged {} expired records, {} buckets have more.",
+        purged.records, purged.backlog
+    );
+    relayed.cause.or(purged.cause).map_or(Ok(()), Err)
 }

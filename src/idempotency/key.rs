@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256, digest::Output};
 use time::OffsetDateTime;
 
 /// Number of partitions. It is large enough for commits to stay far below the 2,000 entities per second of [one
-/// partition](https://learn.microsoft.com/azure/storage/tables/scalability-targets), and small enough for a purge to
-/// delete a hundred records in one request.
+/// partition](https://learn.microsoft.com/azure/storage/tables/scalability-targets), and small enough for a tick of
+/// the timer to look at each.
 pub const BUCKETS: u8 = 64;
 
 /// Version of the way from (scope, id) to keys.
@@ -48,10 +48,16 @@ impl Key {
         format!("record~{}", self.hash)
     }
 
-    /// `RowKey` of the event `index` while it is not published.
+    /// `RowKey` of the index row by which the record of `commit_id` is found when it has expired.
     #[must_use]
-    pub fn outbox_row_key(&self, index: usize) -> String {
-        format!("outbox~{}~{index}", self.hash)
+    pub fn expiry_row_key(&self, expires_at: OffsetDateTime, commit_id: &str) -> String {
+        format!("{}{}~{commit_id}", expiry_row_key_before(expires_at), self.hash)
+    }
+
+    /// `RowKey` of the event `index` of `commit_id` while it is not published.
+    #[must_use]
+    pub fn outbox_row_key(&self, commit_id: &str, index: usize) -> String {
+        format!("outbox~{}~{commit_id}~{index}", self.hash)
     }
 
     /// Range of the `RowKey`s of all events of this operation, the end excluded.
@@ -60,11 +66,26 @@ impl Key {
         (format!("outbox~{}~", self.hash), format!("outbox~{}~~", self.hash))
     }
 
-    /// Id of the event `index` of this operation for ever, however often it is published.
+    /// Id of the event `index` of `commit_id`, however often it is published. An operation that takes effect anew, after
+    /// its record was purged or deleted, has new ones.
     #[must_use]
-    pub fn event_id(&self, index: usize) -> String {
-        format!("{}-{index}", self.hash)
+    pub fn event_id(&self, commit_id: &str, index: usize) -> String {
+        format!("{}-{commit_id}-{index}", self.hash)
     }
+}
+
+/// Beginning of the `RowKey`s of index rows whose records expire at this second: all that expire earlier are less.
+#[must_use]
+pub fn expiry_row_key_before(expires_at: OffsetDateTime) -> String {
+    format!("expiry~{:012}~", expires_at.unix_timestamp())
+}
+
+/// Takes the `RowKey` of the record and the commit id out of the `RowKey` of an index row.
+#[must_use]
+pub fn expired_record(expiry_row_key: &str) -> Option<(String, &str)> {
+    let (_, record) = expiry_row_key.strip_prefix("expiry~")?.split_once('~')?;
+    let (hash, commit_id) = record.split_once('~')?;
+    Some((format!("record~{hash}"), commit_id))
 }
 
 /// `PartitionKey` of a bucket.
@@ -73,12 +94,12 @@ pub fn partition_key(bucket: u8) -> String {
     format!("bucket~{bucket:02x}")
 }
 
-/// Chooses the bucket whose turn it is at `now`: another one every five minutes, in an order without pattern, so that every
-/// bucket has its turn whatever the schedule of the timer is, and without anything to remember.
-#[must_use]
-pub fn bucket_to_purge(now: OffsetDateTime) -> u8 {
+/// Lists all buckets. The first one is another one every five minutes, so that no bucket is always the last, for which
+/// there may be no time.
+pub fn buckets(now: OffsetDateTime) -> impl Iterator<Item = u8> {
     let turn = now.unix_timestamp().div_euclid(5 * 60);
-    digest(&[&turn.to_be_bytes()])[0] >> 2
+    let first = digest(&[&turn.to_be_bytes()])[0] >> 2;
+    (0..BUCKETS).map(move |step| (first + step) % BUCKETS)
 }
 
 /// Content of a message, apart from its id: tells a duplicate from another order with the same id.
@@ -182,13 +203,26 @@ mod tests {
     }
 
     #[test]
-    fn every_bucket_has_its_turn_whatever_the_schedule() {
+    fn every_bucket_is_listed_once_and_each_is_the_first_at_some_time() {
         let start = datetime!(2026-11-21 00:00 UTC);
+        assert_eq!(buckets(start).collect::<BTreeSet<_>>(), (0..BUCKETS).collect());
         for minutes in [5, 10, 60, 64, 24 * 60] {
-            let ticks = (0..1_000).map(|tick| bucket_to_purge(start + Duration::minutes(minutes * tick)));
+            let ticks = (0..1_000).map(|tick| buckets(start + Duration::minutes(minutes * tick)).next().unwrap());
             assert_eq!(ticks.collect::<BTreeSet<_>>(), (0..BUCKETS).collect(), "every {minutes} minutes");
         }
-        assert_eq!(bucket_to_purge(start), bucket_to_purge(start + Duration::seconds(299)));
+    }
+
+    #[test]
+    fn the_keys_of_index_rows_are_in_the_order_of_expiry_and_lead_to_the_record() {
+        let (key, first) = (Key::new("orders", "order-123"), datetime!(2026-12-21 10:20:00.9 UTC));
+        let hash = "0337765e99b2f8ad9dcd754b8126f0a2b280bb2dcaaed01311bde90ba55cc75a";
+        let row_key = key.expiry_row_key(first, "c0ffee");
+        assert_eq!(row_key, format!("expiry~001797848400~{hash}~c0ffee"));
+        assert!(row_key < expiry_row_key_before(first + Duration::SECOND));
+        assert!(row_key > expiry_row_key_before(first));
+        assert!(key.expiry_row_key(datetime!(2001-01-01 00:00 UTC), "c0ffee") < row_key, "fewer digits");
+        assert_eq!(expired_record(&row_key), Some((key.record_row_key(), "c0ffee")));
+        assert_eq!(expired_record("record~1"), None);
     }
 
     proptest! {

@@ -8,7 +8,7 @@
 
 use super::{
     Key,
-    key::{bucket_to_purge, partition_key},
+    key::{expired_record, expiry_row_key_before, partition_key},
     record::{Operation, Row, SCHEMA, StoredRecord, edm_date_time, rows},
     verdict::{Verdict, verdict},
 };
@@ -17,11 +17,10 @@ use crate::{
     backoff::{Backoff, retry},
     storage::{self, RowTag, Table, table::Pages},
 };
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use serde::{Deserialize, Deserializer};
 use std::ops::Range;
 use time::{Duration, OffsetDateTime};
-use tokio::time::Instant;
 use tracing::warn;
 
 /// An event younger than this is about to be published by the invocation that committed it.
@@ -32,9 +31,9 @@ pub const PUBLISH_GRACE: Duration = Duration::seconds(30);
 /// later, the timer has had its turn.
 const REPUBLISH_AGE: Range<Duration> = PUBLISH_GRACE..Duration::minutes(15);
 
-/// Time for which a record is kept beyond its retention. The retention counts from the beginning of the attempt, by the
-/// clock of its worker, but the insert may come later, and the clocks of two workers differ. This covers the five minutes
-/// of an attempt under `functionTimeout` as it is, half an hour for a lost request, and clocks ten minutes off each way.
+/// Time for which a record is kept beyond its retention. The retention counts from the first request of its commit, by the
+/// clock of its worker, but the insert may come later, and the clocks of two workers differ. This covers the retries of a
+/// commit, half an hour for a lost request, and clocks ten minutes off each way.
 pub const PURGE_MARGIN: Duration = Duration::hours(1);
 
 /// The records of all committed operations.
@@ -125,20 +124,18 @@ impl Ledger {
     ///
     /// It is not known to be committed, and the next delivery has to look again.
     pub async fn commit(&self, operation: &Operation, attempt: &Attempt) -> Result<Outcome, Error> {
-        let mut random = attempt.random();
-        let commit_id = format!("{:032x}", random.u128(..));
-        let rows = rows(operation, &commit_id, attempt.now, self.retention);
-        retry(attempt.deadline, Backoff::PATIENT.delays(random), Error::wait_before_retry, async || {
+        let rows = rows(operation, attempt.time(), self.retention);
+        retry(attempt.deadline, Backoff::PATIENT.delays(attempt.random()), Error::wait_before_retry, async || {
             let error = match self.insert(&operation.key, &rows).await {
                 Ok(etags) => return Ok(Outcome::Committed(self.inserted(operation, etags).await)),
                 Err(error) if error.is_conflict() || error.may_be_applied() => error,
                 Err(error) => return Err(error.into()),
             };
-            match verdict(self.read_record(&operation.key).await?, &commit_id, &operation.fingerprint) {
+            match verdict(self.read_record(&operation.key).await?, &operation.commit_id, &operation.fingerprint) {
                 Verdict::Committed => {
                     Ok(Outcome::Committed(self.unpublished_of(&operation.key, operation.events.len()).await))
                 }
-                Verdict::Duplicate(record) => Ok(self.duplicate(&operation.key, record, attempt.now).await),
+                Verdict::Duplicate(record) => Ok(self.duplicate(&operation.key, record, attempt.time()).await),
                 Verdict::Conflict => Ok(Outcome::Conflict),
                 Verdict::NotApplied => Err(error.into()),
                 Verdict::UnknownSchema(version) => Err(Error::UnknownSchema(version)),
@@ -160,11 +157,11 @@ impl Ledger {
         }
     }
 
-    /// The events just inserted, as they were inserted: the answer has their `ETag`s, after that of the record.
+    /// The events just inserted, as they were inserted: the answer has their `ETag`s, after those of record and index row.
     async fn inserted(&self, operation: &Operation, etags: Vec<Option<String>>) -> Vec<OutboxEntry> {
-        let Operation { key, events, .. } = operation;
-        let entries = etags.into_iter().skip(1).zip(events).enumerate().map(|(index, (etag, body))| {
-            let tag = RowTag { row_key: key.outbox_row_key(index), etag: etag? };
+        let Operation { key, commit_id, events, .. } = operation;
+        let entries = etags.into_iter().skip(2).zip(events).enumerate().map(|(index, (etag, body))| {
+            let tag = RowTag { row_key: key.outbox_row_key(commit_id, index), etag: etag? };
             Some(OutboxEntry { partition_key: key.partition_key(), tag, schema: SCHEMA, body: body.clone() })
         });
         match entries.collect::<Option<Vec<_>>>() {
@@ -222,30 +219,32 @@ impl Ledger {
         self.delete(partition_key, &entries.iter().map(|entry| &entry.tag).collect::<Vec<_>>()).await
     }
 
-    /// Deletes the records of this tick's bucket that are past their retention and [`PURGE_MARGIN`], until `stop`.
-    pub async fn purge(&self, attempt: &Attempt, stop: Instant) -> Progress {
-        let partition_key = partition_key(bucket_to_purge(attempt.now));
-        let filter = format!(
-            "PartitionKey eq '{partition_key}' and RowKey ge 'record~' and RowKey lt 'record~~' and expires_at lt datetime'{}'",
-            edm_date_time(attempt.now - PURGE_MARGIN)
-        );
-        let mut purged = Progress::default();
-        let mut pages = self.table.query::<RowTag>(filter, "RowKey");
-        while let Some(page) = pages.next().await {
-            let page = match page {
-                Ok(page) => page,
-                Err(error) if error.is_table_missing() => break,
-                Err(error) => return purged.stop(error.into()),
-            };
-            if let Err(error) = self.delete(&partition_key, &page.iter().collect::<Vec<_>>()).await {
-                return purged.stop(error.into());
+    /// Lists the index rows of a bucket whose records expired before this time, page by page and the oldest first.
+    pub(super) fn expired(&self, bucket: u8, before: OffsetDateTime) -> Pages<'_, RowTag> {
+        let (partition_key, end) = (partition_key(bucket), expiry_row_key_before(before));
+        let range = format!("PartitionKey eq '{partition_key}' and RowKey ge 'expiry~' and RowKey lt '{end}'");
+        self.table.query(range, "RowKey")
+    }
+
+    /// Deletes index rows of a bucket, each together with the record that it leads to, and says how many records those
+    /// were. An index row whose record is gone, or was committed anew, leads to none. A record of a later version stays.
+    pub(super) async fn delete_expired(&self, bucket: u8, index_rows: Vec<RowTag>) -> Result<usize, storage::Error> {
+        let partition_key = partition_key(bucket);
+        let (mut rows, mut records) = (Vec::with_capacity(2 * index_rows.len()), 0);
+        for index in index_rows {
+            let Some((row_key, commit_id)) = expired_record(&index.row_key) else { continue };
+            match self.table.get::<StoredRecord>(&partition_key, &row_key).await? {
+                Some(record) if record.schema != SCHEMA => continue,
+                Some(record) if record.commit_id == commit_id => {
+                    rows.push(RowTag { row_key, etag: record.etag });
+                    records += 1;
+                }
+                Some(_) | None => {}
             }
-            purged.done += page.len();
-            if Instant::now() >= stop {
-                return purged.stop(Error::OutOfTime);
-            }
+            rows.push(index);
         }
-        purged
+        self.delete(&partition_key, &rows.iter().collect::<Vec<_>>()).await?;
+        Ok(records)
     }
 
     /// Deletes rows of one partition as they were seen. One that is gone was deleted by another instance.

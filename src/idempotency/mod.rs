@@ -5,9 +5,11 @@
 //! reads what the winner stored and lets [`verdict`] say what that means. There is no state "in progress", hence no
 //! lease, no takeover and no record that is stuck; and there is no upsert and no unconditional write.
 //!
-//! [`key`], [`record`] and [`verdict`] are pure. [`ledger`] does the requests, and [`outbox`] publishes what it committed.
+//! [`key`], [`record`] and [`verdict`] are pure. [`ledger`] does the requests, and [`outbox`] publishes what it
+//! committed, [`purge`] deletes what has expired.
 
 // Each imports only from those below it.
+pub mod purge;
 pub mod outbox;
 pub mod ledger;
 pub mod verdict;

@@ -7,7 +7,7 @@
 //! *at least* once: the consumer recognises a repetition by its id.
 
 use super::{
-    key::{BUCKETS, bucket_to_purge},
+    key::buckets,
     ledger::{Error, Ledger, OutboxEntry, Progress},
     record::SCHEMA,
 };
@@ -24,8 +24,8 @@ use tracing::warn;
 /// Time in which an invocation publishes: its order is committed, and the host waits for the answer.
 const PUBLISH_TIME: Duration = Duration::from_secs(10);
 
-/// Number of buckets that are relayed at the same time.
-const BUCKETS_AT_ONCE: usize = 8;
+/// Number of buckets that a tick works on at the same time: commits share the partitions' rate.
+pub(super) const BUCKETS_AT_ONCE: usize = 8;
 
 /// Publishes the events of one operation, for a short time. A failure is no failure of the operation, which is
 /// committed: what is left stays in the outbox.
@@ -48,13 +48,10 @@ pub struct Relayed {
     pub cause: Option<Error>,
 }
 
-/// Publishes the events left behind in all buckets, as many as can be until `stop`. It begins with the bucket whose
-/// turn it is by the clock, so that no bucket is always the one for which there is no time.
+/// Publishes the events left behind in all buckets, as many as can be until `stop`.
 pub async fn relay(ledger: &Ledger, queue: &Queue, attempt: &Attempt, stop: Instant) -> Relayed {
     let outbox = &Outbox { ledger, queue, attempt, stop };
-    let first = bucket_to_purge(attempt.now);
-    let buckets = (0..BUCKETS).map(|step| (first + step) % BUCKETS);
-    let relays = buckets.map(async |bucket| (bucket, outbox.relay_bucket(bucket).await));
+    let relays = buckets(attempt.began).map(async |bucket| (bucket, outbox.relay_bucket(bucket).await));
     let mut relayed = Relayed::default();
     let mut results = stream::iter(relays).buffer_unordered(BUCKETS_AT_ONCE);
     while let Some((bucket, progress)) = results.next().await {
@@ -81,7 +78,7 @@ impl Outbox<'_> {
     /// Publishes what is left behind in one bucket.
     async fn relay_bucket(&self, bucket: u8) -> Progress {
         let mut relayed = Progress::default();
-        let mut pages = self.ledger.unpublished_events(bucket, self.attempt.now);
+        let mut pages = self.ledger.unpublished_events(bucket, self.attempt.time());
         loop {
             if self.is_out_of_time() {
                 return relayed.stop(Error::OutOfTime);

@@ -19,8 +19,8 @@ pub const SCHEMA: i32 = 1;
 /// The longest text one property can hold, in UTF-16 units: 64 KiB.
 pub const MAX_TEXT: usize = 32_768;
 
-/// The most events of one operation: a transaction has at most 100 entities, and one is the record.
-pub const MAX_EVENTS: usize = MAX_OPERATIONS - 1;
+/// The most events of one operation: a transaction has at most 100 entities, and two are the record and its index row.
+pub const MAX_EVENTS: usize = MAX_OPERATIONS - 2;
 
 /// The most all texts of one operation can have, in bytes. A transaction has at most 4 MiB; in it every text is escaped
 /// once more, which doubles it at worst, and every entity has half a kilobyte around it.
@@ -39,7 +39,8 @@ pub struct TooLarge(String);
 pub fn check_size(receipt: &str, events: &[String]) -> Result<(), TooLarge> {
     check_text("the receipt", receipt)?;
     if events.len() > MAX_EVENTS {
-        let limit = format!("more than the {MAX_EVENTS} of an entity group transaction beside the record");
+        let limit =
+            format!("more than the {MAX_EVENTS} of an entity group transaction beside the record and its index row");
         return Err(TooLarge(format!("there are {} events, {limit}", events.len())));
     }
     for (index, event) in events.iter().enumerate() {
@@ -71,6 +72,8 @@ fn check_text(name: &str, text: &str) -> Result<(), TooLarge> {
 pub struct Operation {
     /// Identity of the operation.
     pub key: Key,
+    /// Identity of the attempt that commits it.
+    pub commit_id: String,
     /// Content of its message.
     pub fingerprint: Fingerprint,
     /// Answer to this delivery and to all later ones, once it is committed.
@@ -107,6 +110,8 @@ enum Properties<'a> {
         expires_at_type: &'static str,
         expires_at: String,
     },
+    /// Properties of the index row: its key says it all.
+    Expiry {},
     /// Properties of an event to publish.
     Event {
         /// For the eyes of an operator: the body has it too.
@@ -120,17 +125,13 @@ enum Properties<'a> {
 
 const DATE_TIME: &str = "Edm.DateTime";
 
-/// Makes the entities of the transaction by which `commit_id` tries to commit an operation at `now`. The record comes
-/// first, so that a refusal is about it.
+/// Makes the entities of the transaction that commits an operation at `now`. The record comes first, so that a refusal is
+/// about it; then its index row, and the events.
 #[must_use]
-pub fn rows<'a>(
-    operation: &'a Operation,
-    commit_id: &'a str,
-    now: OffsetDateTime,
-    retention: Duration,
-) -> Vec<Row<'a>> {
-    let Operation { key, fingerprint, receipt, events } = operation;
+pub fn rows<'a>(operation: &'a Operation, now: OffsetDateTime, retention: Duration) -> Vec<Row<'a>> {
+    let Operation { key, commit_id, fingerprint, receipt, events } = operation;
     let row = |row_key, properties| Row { partition_key: key.partition_key(), row_key, schema: SCHEMA, properties };
+    let expires_at = now.saturating_add(retention);
     let record = Properties::Record {
         fingerprint: fingerprint.as_str(),
         receipt,
@@ -139,19 +140,25 @@ pub fn rows<'a>(
         committed_at_type: DATE_TIME,
         committed_at: edm_date_time(now),
         expires_at_type: DATE_TIME,
-        expires_at: edm_date_time(now.saturating_add(retention)),
+        expires_at: edm_date_time(expires_at),
     };
     let event = |(index, body): (usize, &'a String)| {
-        let (event_id, created_at) = (key.event_id(index), edm_date_time(now));
-        row(key.outbox_row_key(index), Properties::Event { event_id, body, created_at_type: DATE_TIME, created_at })
+        let (event_id, created_at) = (key.event_id(commit_id, index), edm_date_time(now));
+        let event = Properties::Event { event_id, body, created_at_type: DATE_TIME, created_at };
+        row(key.outbox_row_key(commit_id, index), event)
     };
-    std::iter::once(row(key.record_row_key(), record)).chain(events.iter().enumerate().map(event)).collect()
+    let first =
+        [row(key.record_row_key(), record), row(key.expiry_row_key(expires_at, commit_id), Properties::Expiry {})];
+    first.into_iter().chain(events.iter().enumerate().map(event)).collect()
 }
 
 /// A record as the table holds it. Everything but the version may be missing, because of a later version only the
 /// version is known.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct StoredRecord {
+    /// Version of the entity, for deleting it as it was seen.
+    #[serde(rename = "odata.etag", default)]
+    pub etag: String,
     /// See [`SCHEMA`].
     pub schema: i32,
     /// Content of the committed message.
@@ -195,12 +202,13 @@ mod tests {
         let object = Object::parse(r#"{"id":"order-123","amount":42}"#).unwrap();
         let operation = Operation {
             key: Key::new("orders", "order-123"),
+            commit_id: "c0ffee".to_owned(),
             fingerprint: Fingerprint::new(&object, &["id"]),
             receipt: r#"{"id":"order-123"}"#.to_owned(),
             events: vec!["{}".to_owned()],
         };
-        let rows = rows(&operation, "c0ffee", datetime!(2026-11-21 10:20:00.5 +02:00), Duration::days(30));
-        assert_eq!(rows.len(), 2);
+        let rows = rows(&operation, datetime!(2026-11-21 10:20:00.5 +02:00), Duration::days(30));
+        assert_eq!(rows.len(), 3);
         assert_eq!(
             serde_json::to_value(&rows[0]).unwrap(),
             serde_json::json!({
@@ -220,30 +228,52 @@ mod tests {
     }
 
     #[test]
+    fn the_index_row_of_a_record_says_with_its_key_when_it_expires() {
+        let operation = Operation {
+            key: Key::new("orders", "order-123"),
+            commit_id: "c0ffee".to_owned(),
+            fingerprint: Fingerprint::new(&Object::parse("{}").unwrap(), &[]),
+            receipt: String::new(),
+            events: Vec::new(),
+        };
+        let rows = rows(&operation, datetime!(2026-11-21 10:20:00 UTC), Duration::days(30));
+        let key = &operation.key;
+        assert_eq!(
+            serde_json::to_value(&rows[1]).unwrap(),
+            serde_json::json!({
+                "PartitionKey": key.partition_key(),
+                "RowKey": key.expiry_row_key(datetime!(2026-12-21 10:20:00 UTC), "c0ffee"),
+                "schema": 1,
+            })
+        );
+    }
+
+    #[test]
     fn an_event_is_stored_under_a_key_and_an_id_of_its_own() {
         let operation = Operation {
             key: Key::new("orders", "order-123"),
+            commit_id: "c0ffee".to_owned(),
             fingerprint: Fingerprint::new(&Object::parse("{}").unwrap(), &[]),
             receipt: String::new(),
             events: vec!["{}".to_owned(); 4],
         };
-        let rows = rows(&operation, "c0ffee", datetime!(2026-11-21 08:20 UTC), Duration::days(30));
+        let rows = rows(&operation, datetime!(2026-11-21 08:20 UTC), Duration::days(30));
         let key = &operation.key;
         let hash = key.record_row_key().replace("record~", "");
         assert_eq!(
-            serde_json::to_value(&rows[4]).unwrap(),
+            serde_json::to_value(&rows[5]).unwrap(),
             serde_json::json!({
                 "PartitionKey": key.partition_key(),
-                "RowKey": format!("outbox~{hash}~3"),
+                "RowKey": format!("outbox~{hash}~c0ffee~3"),
                 "schema": 1,
-                "event_id": format!("{hash}-3"),
+                "event_id": format!("{hash}-c0ffee-3"),
                 "body": "{}",
                 "created_at@odata.type": "Edm.DateTime",
                 "created_at": "2026-11-21T08:20:00.0000000Z",
             })
         );
         let (start, end) = key.outbox_range();
-        assert!((start.as_str()..end.as_str()).contains(&format!("outbox~{hash}~99").as_str()));
+        assert!((start.as_str()..end.as_str()).contains(&format!("outbox~{hash}~c0ffee~97").as_str()));
         assert!(!(start.as_str()..end.as_str()).contains(&format!("outbox~{hash}0~0").as_str()));
     }
 
@@ -260,7 +290,7 @@ mod tests {
 
     #[test]
     fn everything_is_measured_one_over_its_limit() {
-        assert_eq!((MAX_TEXT, MAX_EVENTS, MAX_TEXTS), (32_768, 99, 2_031_616));
+        assert_eq!((MAX_TEXT, MAX_EVENTS, MAX_TEXTS), (32_768, 98, 2_031_616));
         let text = |length| "x".repeat(length);
         #[track_caller]
         fn check(receipt: &str, events: &[String], limit: &str) {
@@ -273,7 +303,7 @@ mod tests {
         check("", &["€".repeat(22_000)], "event 0 has 66000 bytes, more than the 65536 of a queue message");
         check("", &["&".repeat(30_000)], "event 0 has 30000 bytes");
         assert_eq!(check_size("", &vec![text(1); MAX_EVENTS]), Ok(()));
-        check("", &vec![text(1); MAX_EVENTS + 1], "there are 100 events, more than the 99");
+        check("", &vec![text(1); MAX_EVENTS + 1], "there are 99 events, more than the 98");
         let all = vec![text(MAX_TEXT); MAX_TEXTS / MAX_TEXT];
         assert_eq!(check_size("", &all), Ok(()));
         check("x", &all, "receipt and events have 2031617 bytes, more than the 2031616");

@@ -54,6 +54,7 @@ mod tests {
 
     fn stored(fingerprint: &Fingerprint) -> StoredRecord {
         StoredRecord {
+            etag: "W/\"1\"".to_owned(),
             schema: SCHEMA,
             fingerprint: fingerprint.as_str().to_owned(),
             receipt: "the first receipt".to_owned(),

@@ -113,9 +113,14 @@ impl App {
         date(&self.account, self.rows().await, past_grace()).await;
     }
 
-    /// Reads everything in the table.
+    /// Returns everything in the table but the index rows of the records.
     pub(crate) async fn rows(&self) -> Vec<Row> {
-        self.account.rows(TABLE).await.unwrap()
+        let rows = self.account.rows(TABLE).await.unwrap();
+        rows.into_iter().filter(|row| !is_index_row(row)).collect()
+    }
+
+    pub(crate) async fn index_rows(&self) -> Vec<Row> {
+        self.account.rows(TABLE).await.unwrap().into_iter().filter(is_index_row).collect()
     }
 
     /// Reads the rows of events that are not published.
@@ -203,6 +208,10 @@ pub(crate) async fn wait_until(condition: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(LIMIT, wait).await.unwrap();
+}
+
+pub(crate) fn is_index_row(row: &Row) -> bool {
+    text(row, "RowKey").starts_with("expiry~")
 }
 
 pub(crate) fn text(row: &Row, property: &str) -> String {

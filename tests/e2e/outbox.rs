@@ -29,7 +29,8 @@ async fn an_accepted_order_is_announced_in_the_documented_envelope() {
     assert_eq!(events.len(), 1);
     let event = &events[0];
     let record = app.rows().await.remove(0);
-    assert_eq!(event["id"], format!("{}-0", text(&record, "RowKey").replace("record~", "")));
+    let hash = text(&record, "RowKey").replace("record~", "");
+    assert_eq!(event["id"], format!("{hash}-{}-0", text(&record, "commit_id")));
     assert_eq!(event["data"], json!({ "id": "order-123", "status": "accepted", "amount": 42.50 }));
     let fixed =
         ["specversion", "source", "type", "subject", "datacontenttype"].map(|name| event[name].as_str().unwrap());
@@ -90,7 +91,9 @@ async fn an_order_stands_while_the_queue_service_is_down_and_is_announced_later(
     app.age().await;
     let tick = app.host.fire_timer(TIMER).await.unwrap();
     assert!(
-        tick.logs.contains(&"Relayed 1 events, purged 0 expired records, 0 buckets unfinished.".to_owned()),
+        tick.logs.contains(
+            &"Relayed 1 events, 0 buckets unfinished; purged 0 expired records, 0 buckets have more.".to_owned()
+        ),
         "{tick:?}"
     );
     assert_eq!((app.outbox().await.len(), app.events().await.len()), (0, 1));
@@ -120,7 +123,9 @@ async fn a_thousand_events_left_behind_in_all_buckets_are_relayed_in_one_tick() 
     }
     let tick = app.host.fire_timer(TIMER).await.unwrap();
     assert!(
-        tick.logs.contains(&"Relayed 1000 events, purged 0 expired records, 0 buckets unfinished.".to_owned()),
+        tick.logs.contains(
+            &"Relayed 1000 events, 0 buckets unfinished; purged 0 expired records, 0 buckets have more.".to_owned()
+        ),
         "{tick:?}"
     );
     assert!(app.rows().await.is_empty());
@@ -172,8 +177,14 @@ async fn a_tick_in_which_one_bucket_fails_does_the_others_and_the_retry_does_the
     });
     let last = app.host.fire_timer(TIMER).await.unwrap();
     assert!(last.succeeded && last.attempt == 1, "{last:?}");
-    assert_eq!(app.lines_with("Relayed 63 events, purged 0 expired records, 1 buckets unfinished.").len(), 1);
-    assert_eq!(app.lines_with("Relayed 1 events, purged 0 expired records, 0 buckets unfinished.").len(), 1);
+    assert_eq!(
+        app.lines_with("Relayed 63 events, 1 buckets unfinished; purged 0 expired records, 0 buckets have more.").len(),
+        1
+    );
+    assert_eq!(
+        app.lines_with("Relayed 1 events, 0 buckets unfinished; purged 0 expired records, 0 buckets have more.").len(),
+        1
+    );
     assert_eq!(app.account.queue_length("order-events").await.unwrap(), 64, "nothing twice");
     assert!(app.rows().await.is_empty());
 }
@@ -231,19 +242,24 @@ async fn two_instances_that_relay_at_once_lose_nothing() {
 }
 
 #[tokio::test]
-async fn purging_leaves_unpublished_events_alone_however_old_they_are() {
+async fn a_record_that_has_expired_is_kept_while_its_event_is_unpublished() {
     let app = App::start().await;
     app.fail_events(Fault::Status(403, Vec::new(), String::new()));
-    app.account.create_table(TABLE).await.unwrap();
-    for bucket in 0..64 {
-        let mut row = left_behind(bucket, bucket);
-        row.insert("expires_at@odata.type".to_owned(), "Edm.DateTime".into());
-        row.insert("expires_at".to_owned(), "2020-01-01T00:00:00Z".into());
-        app.account.insert_row(TABLE, &row).await.unwrap();
-    }
-    let tick = app.host.fire_timer(TIMER).await.unwrap();
-    assert!(!tick.succeeded);
-    assert_eq!(app.rows().await.len(), 64);
+    assert!(app.send(ORDER).await.succeeded);
+    app.age().await;
+    let mut index_row = app.index_rows().await.remove(0);
+    app.account.delete_row(TABLE, &index_row).await.unwrap();
+    let row_key = text(&index_row, "RowKey");
+    let (_, record) = row_key["expiry~".len()..].split_once('~').unwrap();
+    index_row.insert("RowKey".to_owned(), format!("expiry~001577836800~{record}").into());
+    app.account.insert_row(TABLE, &index_row).await.unwrap();
+
+    assert!(!app.host.fire_timer(TIMER).await.unwrap().succeeded);
+    assert_eq!((app.receipts().await.len(), app.outbox().await.len()), (1, 1));
+    app.queues.lift();
+    assert!(app.host.fire_timer(TIMER).await.unwrap().succeeded);
+    assert!(app.rows().await.is_empty() && app.index_rows().await.is_empty());
+    assert_eq!(app.events().await.len(), 1);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The promises about an account when everything is delivered, whatever went wrong meanwhile: one record and one
 //! effect for each order, every event published under one id, every other message kept, and nothing else anywhere.
 
-use crate::app::{TABLE, text};
+use crate::app::{TABLE, is_index_row, text};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,8 +26,8 @@ impl Promised {
         mut taken: Vec<String>,
     ) -> Result<BTreeMap<String, usize>, String> {
         taken.extend(take_all(account, "order-events").await);
-        let hashes = self.records(account).await?;
-        let copies = events(taken, &hashes)?;
+        let commits = self.records(account).await?;
+        let copies = events(taken, &commits)?;
         let kept: BTreeSet<_> =
             take_all(account, "orders-quarantine").await.iter().map(|text| member(text, "message")).collect();
         equal("messages in quarantine", &kept, &self.quarantined)?;
@@ -37,35 +37,37 @@ impl Promised {
         Ok(copies)
     }
 
-    /// Reads the receipts by the hashes of their orders' keys, and checks that there is no other row.
+    /// Reads the receipts by the hashes of their keys and their commit ids, and checks that there is no other row.
     async fn records(&self, account: &Account) -> Result<BTreeMap<String, String>, String> {
         let rows = account.rows(TABLE).await.unwrap();
-        let mut hashes = BTreeMap::new();
+        let (index_rows, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_index_row);
+        equal("number of index rows", &index_rows.len(), &rows.len())?;
+        let mut commits = BTreeMap::new();
         for row in &rows {
             let row_key = text(row, "RowKey");
             let hash = row_key.strip_prefix("record~").ok_or_else(|| format!("left in the table: {row:?}"))?;
-            hashes.insert(hash.to_owned(), text(row, "receipt"));
+            commits.insert(format!("{hash}-{}", text(row, "commit_id")), text(row, "receipt"));
         }
         equal("number of records", &rows.len(), &self.receipts.len())?;
-        equal("receipts", &hashes.values().cloned().collect(), &self.receipts)?;
-        Ok(hashes)
+        equal("receipts", &commits.values().cloned().collect(), &self.receipts)?;
+        Ok(commits)
     }
 }
 
 /// Checks that each order is announced, always in the same words and under the id that follows from its record.
-fn events(taken: Vec<String>, hashes: &BTreeMap<String, String>) -> Result<BTreeMap<String, usize>, String> {
+fn events(taken: Vec<String>, commits: &BTreeMap<String, String>) -> Result<BTreeMap<String, usize>, String> {
     let (mut bodies, mut copies) = (BTreeMap::new(), BTreeMap::new());
     for body in taken {
         let id = member(&body, "id");
-        let hash = id.strip_suffix("-0").unwrap_or_default();
-        let receipt = hashes.get(hash).ok_or_else(|| format!("an event without a record: {body}"))?;
+        let (commit, _) = id.rsplit_once('-').unwrap_or_default();
+        let receipt = commits.get(commit).ok_or_else(|| format!("an event without a record: {body}"))?;
         if !body.ends_with(&format!("\"data\":{receipt}}}")) {
             return Err(format!("an event that does not say {receipt}: {body}"));
         }
         *copies.entry(member(receipt, "id")).or_default() += 1;
         equal("copy of an event", &body, bodies.entry(id).or_insert_with(|| body.clone()))?;
     }
-    equal("number of different events", &bodies.len(), &hashes.len())?;
+    equal("number of different events", &bodies.len(), &commits.len())?;
     Ok(copies)
 }
 

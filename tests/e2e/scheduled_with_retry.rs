@@ -1,27 +1,35 @@
 //! The timer: what it purges, what it leaves alone, and that its failures reach the host's retry.
 
 use crate::app::{App, TABLE, TIMER, text};
-use handler::idempotency::key::bucket_to_purge;
 use serde_json::json;
-use std::collections::BTreeSet;
 use test_storage::{Fault, Kind, Row};
 
-/// Inserts a record into every bucket, so that the one whose turn it is has one too.
-async fn fill_all_buckets(app: &App, expires_at: &str, name: &str) {
-    app.account.create_table(TABLE).await.unwrap();
-    for bucket in 0..64 {
-        let row = json!({
-            "PartitionKey": format!("bucket~{bucket:02x}"),
-            "RowKey": format!("record~{name}"),
-            "expires_at@odata.type": "Edm.DateTime",
-            "expires_at": expires_at,
-        });
+/// A second in 2020, and one in 2099.
+const PAST: u64 = 1_577_836_800;
+const FUTURE: u64 = 4_070_908_800;
+
+/// Inserts a record that expires at this second into a bucket, and its index row.
+async fn insert_record(app: &App, bucket: u8, name: &str, expires_at: u64) {
+    let partition_key = format!("bucket~{bucket:02x}");
+    let record = json!({
+        "PartitionKey": partition_key, "RowKey": format!("record~{name}"), "schema": 1, "commit_id": "c0ffee",
+    });
+    let index_row = json!({ "PartitionKey": partition_key, "RowKey": format!("expiry~{expires_at:012}~{name}~c0ffee"), "schema": 1 });
+    for row in [record, index_row] {
         app.account.insert_row(TABLE, row.as_object().unwrap()).await.unwrap();
     }
 }
 
+async fn fill_all_buckets(app: &App, name: &str, expires_at: u64) {
+    app.account.create_table(TABLE).await.unwrap();
+    for bucket in 0..64 {
+        insert_record(app, bucket, name, expires_at).await;
+    }
+}
+
+/// Counts the rows, records and index rows, of one name.
 fn count(rows: &[Row], name: &str) -> usize {
-    rows.iter().filter(|row| text(row, "RowKey") == format!("record~{name}")).count()
+    rows.iter().filter(|row| text(row, "RowKey").split('~').any(|part| part == name)).count()
 }
 
 #[tokio::test]
@@ -33,55 +41,57 @@ async fn a_tick_is_logged_and_succeeds_without_a_table() {
         tick.logs,
         [
             "Timer fired. past_due=false. This function retries up to 3 times every 5 seconds.",
-            "Relayed 0 events, purged 0 expired records, 0 buckets unfinished."
+            "Relayed 0 events, 0 buckets unfinished; purged 0 expired records, 0 buckets have more."
         ]
     );
-    assert_eq!(app.tables.kinds(), [Kind::Query; 64 + 1]);
+    assert_eq!(app.tables.kinds(), [Kind::Query; 64 + 64]);
 }
 
 #[tokio::test]
-async fn a_tick_purges_the_expired_records_of_its_bucket_and_no_other_row() {
+async fn a_tick_purges_what_has_expired_in_every_bucket_and_no_other_row() {
     let app = App::start().await;
-    fill_all_buckets(&app, "2020-01-01T00:00:00Z", "expired").await;
-    fill_all_buckets(&app, "2099-01-01T00:00:00Z", "live").await;
-    let foreign = json!({ "PartitionKey": "elsewhere", "RowKey": "record~expired", "expires_at@odata.type": "Edm.DateTime", "expires_at": "2020-01-01T00:00:00Z" });
+    fill_all_buckets(&app, "expired", PAST).await;
+    fill_all_buckets(&app, "live", FUTURE).await;
+    let foreign = json!({ "PartitionKey": "elsewhere", "RowKey": "expiry~001577836800~expired~c0ffee" });
     app.account.insert_row(TABLE, foreign.as_object().unwrap()).await.unwrap();
 
     let tick = app.host.fire_timer(TIMER).await.unwrap();
-    assert!(
-        tick.logs.contains(&"Relayed 0 events, purged 1 expired records, 0 buckets unfinished.".to_owned()),
-        "{tick:?}"
-    );
-    let rows = app.rows().await;
-    assert_eq!((count(&rows, "expired"), count(&rows, "live")), (63 + 1, 64));
+    let line = "Relayed 0 events, 0 buckets unfinished; purged 64 expired records, 0 buckets have more.";
+    assert!(tick.logs.contains(&line.to_owned()), "{tick:?}");
+    let rows = [app.rows().await, app.index_rows().await].concat();
+    assert_eq!((count(&rows, "expired"), count(&rows, "live")), (1, 2 * 64));
 }
 
 #[tokio::test]
-async fn more_records_than_fit_into_one_batch_are_purged_in_one_tick() {
+async fn more_records_than_fit_into_one_page_are_purged_in_one_tick_with_few_requests() {
     let app = App::start().await;
     app.account.create_table(TABLE).await.unwrap();
-    // The tick's bucket follows from the clock: fill this one's and the next one's.
-    let now = time::OffsetDateTime::now_utc();
-    let buckets: BTreeSet<_> =
-        [0, 5].into_iter().map(|minutes| bucket_to_purge(now + time::Duration::minutes(minutes))).collect();
-    for bucket in &buckets {
-        for n in 0..250 {
-            let row = json!({
-                "PartitionKey": format!("bucket~{bucket:02x}"),
-                "RowKey": format!("record~{n:03}"),
-                "expires_at@odata.type": "Edm.DateTime",
-                "expires_at": "2020-01-01T00:00:00Z",
-            });
-            app.account.insert_row(TABLE, row.as_object().unwrap()).await.unwrap();
-        }
+    for n in 0..120 {
+        insert_record(&app, 7, &format!("{n:03}"), PAST).await;
     }
     let tick = app.host.fire_timer(TIMER).await.unwrap();
-    assert!(
-        tick.logs.contains(&"Relayed 0 events, purged 250 expired records, 0 buckets unfinished.".to_owned()),
-        "{tick:?}"
-    );
-    assert_eq!(app.rows().await.len(), 250 * (buckets.len() - 1));
-    assert_eq!(app.tables.kinds().iter().filter(|kind| **kind == Kind::Batch).count(), 3);
+    let line = "Relayed 0 events, 0 buckets unfinished; purged 120 expired records, 0 buckets have more.";
+    assert!(tick.logs.contains(&line.to_owned()), "{tick:?}");
+    assert!(app.rows().await.is_empty() && app.index_rows().await.is_empty());
+    let requests = app.tables.kinds();
+    assert_eq!(requests.iter().filter(|kind| **kind == Kind::Batch).count(), 3);
+    // The reads of the records, one page more, and an idle tick.
+    assert_eq!(requests.len(), 3 + 120 + 1 + 128);
+}
+
+#[tokio::test]
+async fn a_record_that_was_deleted_by_hand_and_committed_anew_outlives_its_first_index_row() {
+    let app = App::start().await;
+    assert!(app.send(r#"{"id":"order-123","amount":42}"#).await.succeeded);
+    let record = app.rows().await.into_iter().find(|row| text(row, "RowKey").starts_with("record~")).unwrap();
+    app.account.delete_row(TABLE, &record).await.unwrap();
+    assert!(app.send(r#"{"id":"order-123","amount":42}"#).await.succeeded);
+    app.drain().await;
+
+    assert_eq!((app.receipts().await.len(), app.index_rows().await.len()), (1, 2));
+    let ids: Vec<_> = app.events().await.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), 2);
+    assert_ne!(ids[0], ids[1], "a consumer takes the event of the second life");
 }
 
 #[tokio::test]
@@ -105,7 +115,8 @@ async fn a_tick_that_fails_is_repeated_by_the_host_under_one_id_until_it_succeed
     assert!(attempts.iter().all(|attempt| attempt.id == last.id));
     assert_eq!(attempts[0].reason.as_deref(), Some("Storage is throttling"));
     assert_eq!(app.lines_with("Timer fired. past_due=false.").len(), 3);
-    let counts = app.lines_with("Relayed 0 events, purged 0 expired records, 1 buckets unfinished.");
+    let counts =
+        app.lines_with("Relayed 0 events, 1 buckets unfinished; purged 0 expired records, 0 buckets have more.");
     assert_eq!(counts.len(), 2, "what a failed attempt had to say is printed: {counts:?}");
 }
 
@@ -121,10 +132,9 @@ async fn a_tick_that_keeps_failing_is_given_up_after_four_attempts() {
 #[tokio::test]
 async fn a_record_that_another_instance_purged_meanwhile_does_not_fail_the_tick() {
     let app = App::start().await;
-    fill_all_buckets(&app, "2020-01-01T00:00:00Z", "expired").await;
+    fill_all_buckets(&app, "expired", PAST).await;
     let other = app.second_instance().await;
     let (first, second) = tokio::join!(app.host.fire_timer(TIMER), other.fire_timer(TIMER));
     assert!(first.unwrap().succeeded && second.unwrap().succeeded);
-    let left = count(&app.rows().await, "expired");
-    assert!((62..=63).contains(&left), "one bucket is purged, or two when the tick changed in between: {left}");
+    assert_eq!(count(&app.rows().await, "expired"), 0);
 }

@@ -9,8 +9,7 @@ use handler::{
     attempt::Attempt,
     idempotency::{
         Fingerprint, Key, Ledger, Operation, Outcome,
-        key::bucket_to_purge,
-        ledger::{Error, OutboxEntry, Progress},
+        ledger::{Error, OutboxEntry},
     },
     json::Object,
 };
@@ -24,7 +23,7 @@ pub(crate) fn attempt() -> Attempt {
 
 pub(crate) fn attempt_until(deadline: Instant) -> Attempt {
     let now = datetime!(2026-11-21 10:20:00 UTC);
-    Attempt::new("5b0c1f4e".to_owned(), now, deadline, fastrand::Rng::with_seed(1))
+    Attempt::new("5b0c1f4e".to_owned(), now, deadline, 1)
 }
 
 pub(crate) fn ledger(script: &Arc<Script>) -> Ledger {
@@ -34,6 +33,7 @@ pub(crate) fn ledger(script: &Arc<Script>) -> Ledger {
 fn operation(content: &str, events: &[&str]) -> Operation {
     Operation {
         key: Key::new("orders", "order-123"),
+        commit_id: attempt().commit_id,
         fingerprint: Fingerprint::new(&Object::parse(content).unwrap(), &["id"]),
         receipt: "my receipt".to_owned(),
         events: events.iter().map(|body| (*body).to_owned()).collect(),
@@ -53,8 +53,9 @@ async fn commit(script: &Arc<Script>) -> Result<Outcome, Error> {
     commit_content(script, r#"{"id":"order-123","amount":42}"#).await
 }
 
+/// The answer to an operation without events: record and index row.
 fn committed() -> Step {
-    azure::batch(&[azure::inserted()]).into()
+    azure::batch(&[azure::inserted(), azure::inserted()]).into()
 }
 
 fn exists() -> Step {
@@ -171,22 +172,6 @@ async fn a_table_that_cannot_be_seen_yet_after_it_was_created_is_tried_again() {
     assert_eq!(commit(&script).await.unwrap(), Outcome::Committed(vec![]));
 }
 
-/// A page with others behind it.
-fn more(page: Step) -> Step {
-    match page {
-        Step::Answer(answer) => Step::Answer(answer.header("x-ms-continuation-nextpartitionkey", "1!8!YnVja2V0")),
-        step => step,
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn purging_ends_when_its_time_is_up() {
-    let script = Script::new(std::iter::repeat_n(more(page(&[])), 100));
-    let purged = ledger(&script).purge(&attempt(), Instant::now()).await;
-    assert!(matches!(purged.stopped_by, Some(Error::OutOfTime)));
-    assert_eq!(script.kinds().len(), 1);
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_write_that_is_applied_late_is_recognised_by_its_commit_id() {
     let script = Script::new([Step::Lost, absent(), exists(), Step::LastInserted]);
@@ -200,17 +185,6 @@ async fn a_write_that_is_applied_late_is_recognised_by_its_commit_id() {
 async fn a_reply_lost_to_another_workers_commit_is_a_duplicate() {
     let script = Script::new([Step::Lost, stored(SAME, "another attempt", 1)]);
     assert_eq!(commit(&script).await.unwrap(), duplicate());
-}
-
-#[tokio::test(start_paused = true)]
-async fn every_attempt_has_a_commit_id_of_its_own() {
-    let (first, second) = (Script::new([committed()]), Script::new([committed()]));
-    for (script, seed) in [(&first, 1), (&second, 2)] {
-        let Attempt { invocation_id, now, deadline, .. } = attempt();
-        let attempt = Attempt::new(invocation_id, now, deadline, fastrand::Rng::with_seed(seed));
-        ledger(script).commit(&operation(SAME, &[]), &attempt).await.unwrap();
-    }
-    assert_ne!(commit_ids(&first), commit_ids(&second));
 }
 
 #[tokio::test(start_paused = true)]
@@ -314,6 +288,27 @@ async fn the_record_says_when_it_expires() {
     assert_eq!(record["committed_at"], "2026-11-21T10:20:00.0000000Z");
     assert_eq!(record["expires_at"], "2026-12-21T10:20:00.0000000Z");
     assert_eq!(record["receipt"], "my receipt");
+    assert_eq!(record["commit_id"], "00000000000000000000000000000001");
+    let hash = record["RowKey"].as_str().unwrap().replace("record~", "");
+    let index = &script.received()[0].entities()[1];
+    assert_eq!(index["RowKey"], format!("expiry~001797848400~{hash}~00000000000000000000000000000001"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_are_read_when_the_commit_is_sent() {
+    let script = Script::new([committed()]);
+    let attempt = attempt();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    ledger(&script).commit(&operation(SAME, &[]), &attempt).await.unwrap();
+    assert_eq!(script.received()[0].entities()[0]["committed_at"], "2026-11-21T10:21:00.0000000Z");
+}
+
+/// A page with others behind it.
+fn more(page: Step) -> Step {
+    match page {
+        Step::Answer(answer) => Step::Answer(answer.header("x-ms-continuation-nextpartitionkey", "1!8!YnVja2V0")),
+        step => step,
+    }
 }
 
 /// A page of the outbox.
@@ -332,13 +327,16 @@ fn bodies(entries: &[OutboxEntry]) -> Vec<&str> {
 
 #[tokio::test(start_paused = true)]
 async fn events_are_inserted_behind_their_record_and_answered_as_they_were_inserted() {
-    let script = Script::new([azure::batch(&[azure::inserted(), azure::inserted(), azure::inserted()]).into()]);
+    let script =
+        Script::new([
+            azure::batch(&[azure::inserted(), azure::inserted(), azure::inserted(), azure::inserted()]).into()
+        ]);
     let Outcome::Committed(pending) = commit_with_events(&script).await.unwrap() else { panic!() };
     let rows = script.received()[0].entities();
     let keys: Vec<_> = rows.iter().map(|row| row["RowKey"].as_str().unwrap().split('~').next().unwrap()).collect();
-    assert_eq!((keys, &rows[0]["events"]), (vec!["record", "outbox", "outbox"], &2.into()));
+    assert_eq!((keys, &rows[0]["events"]), (vec!["record", "expiry", "outbox", "outbox"], &2.into()));
     assert_eq!(bodies(&pending), ["first", "second"]);
-    for (event, row) in pending.iter().zip(&rows[1..]) {
+    for (event, row) in pending.iter().zip(&rows[2..]) {
         assert_eq!(
             (event.tag.row_key.as_str(), event.body.as_str()),
             (row["RowKey"].as_str().unwrap(), row["body"].as_str().unwrap())
@@ -365,7 +363,7 @@ async fn the_events_are_read_back_however_the_service_spreads_them_over_pages() 
 #[tokio::test(start_paused = true)]
 async fn the_events_are_read_back_when_the_answer_has_no_etags() {
     let bare = || "HTTP/1.1 204 No Content\r\n\r\n".to_owned();
-    let script = Script::new([azure::batch(&[bare(), bare(), bare()]).into(), events(&["first"])]);
+    let script = Script::new([azure::batch(&[bare(), bare(), bare(), bare()]).into(), events(&["first"])]);
     let Outcome::Committed(pending) = commit_with_events(&script).await.unwrap() else { panic!() };
     assert_eq!(bodies(&pending), ["first"]);
 }
@@ -407,7 +405,7 @@ async fn a_published_event_that_somebody_else_took_out_already_does_not_keep_the
         azure::refused(404, "ResourceNotFound").into(),
     ]);
     let ledger = ledger(&script);
-    let entries = ledger.unpublished_events(0, attempt().now).next().await.unwrap().unwrap();
+    let entries = ledger.unpublished_events(0, attempt().began).next().await.unwrap().unwrap();
     ledger.delete_published(&entries.iter().collect::<Vec<_>>()).await.unwrap();
     assert_eq!(script.kinds(), ["query", "batch", "delete", "delete"]);
     assert!(script.received()[0].url.contains("2026-11-21T10%3A19%3A30"), "older than the grace period");
@@ -418,74 +416,11 @@ pub(crate) fn page(rows: &[&str]) -> Step {
     azure::entity(&serde_json::json!({ "value": rows.iter().map(row).collect::<Vec<_>>() })).into()
 }
 
-async fn purge(script: &Arc<Script>) -> Result<usize, Error> {
-    let Progress { done, stopped_by } =
-        ledger(script).purge(&attempt(), Instant::now() + Duration::from_secs(60)).await;
-    stopped_by.map_or(Ok(done), Err)
-}
-
-#[tokio::test(start_paused = true)]
-async fn purging_asks_for_the_expired_records_of_one_bucket_and_deletes_them_as_seen() {
-    let script =
-        Script::new([page(&["record~1", "record~2"]), azure::batch(&[azure::inserted(), azure::inserted()]).into()]);
-    assert_eq!(purge(&script).await.unwrap(), 2);
-    let query = percent_decoded(&script.received()[0].url);
-    let bucket = format!("PartitionKey eq 'bucket~{:02x}'", bucket_to_purge(attempt().now));
-    for part in [
-        bucket.as_str(),
-        "RowKey ge 'record~'",
-        "RowKey lt 'record~~'",
-        // An hour earlier than the tick.
-        "expires_at lt datetime'2026-11-21T09:20:00.0000000Z'",
-    ] {
-        assert!(query.contains(part), "{query}");
-    }
-    assert!(script.received()[1].body.contains("if-match: W/\"record~1\""));
-}
-
-#[tokio::test(start_paused = true)]
-async fn purging_without_a_table_or_without_expired_records_does_nothing() {
-    for answer in [Step::Answer(azure::refused(404, "TableNotFound")), page(&[])] {
-        assert_eq!(purge(&Script::new([answer])).await.unwrap(), 0);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_record_that_somebody_else_purged_does_not_keep_the_others() {
-    let gone = azure::batch(&[azure::refused_operation("404 Not Found", 0, "ResourceNotFound")]);
-    let deleted = azure::entity(&serde_json::json!({}));
-    let one_is_gone = azure::refused(404, "ResourceNotFound");
-    let script = Script::new([page(&["record~1", "record~2"]), gone.into(), one_is_gone.into(), deleted.into()]);
-    assert_eq!(purge(&script).await.unwrap(), 2);
-    assert_eq!(script.kinds(), ["query", "batch", "delete", "delete"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn only_of_a_row_that_is_gone_or_changed_a_refused_delete_is_ignored() {
-    for (answer, is_ok) in [
-        (azure::refused(404, "ResourceNotFound"), true),
-        (azure::refused(412, "UpdateConditionNotSatisfied"), true),
-        (azure::refused(403, "AuthorizationFailure"), false),
-    ] {
-        let script = Script::new([page(&["record~1"]), answer.into()]);
-        assert_eq!((purge(&script).await.is_ok(), script.kinds()), (is_ok, vec!["query", "delete"]));
-    }
-    let script = Script::new([page(&["record~1", "record~2"]), throttled()]);
-    assert!(purge(&script).await.is_err());
-    assert_eq!(script.kinds(), ["query", "batch"], "not taken apart");
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_record_that_may_not_be_read_is_not_taken_for_an_absent_one() {
     let script = Script::new([exists(), azure::refused(403, "AuthorizationFailure").into()]);
     assert!(matches!(commit(&script).await, Err(Error::Storage(error)) if !error.is_transient()));
     assert_eq!(script.kinds(), ["batch", "get"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn purging_leaves_repetition_to_the_host() {
-    let script = Script::new([Step::NotSent]);
-    assert!(matches!(purge(&script).await, Err(Error::Storage(error)) if error.is_transient()));
 }
 
 /// As real Azure lists a row that does not have what was asked for.
@@ -499,15 +434,6 @@ async fn a_row_of_a_later_version_does_not_hide_the_others_of_its_page() {
     let page = serde_json::json!({ "value": [row(0, 2, None), row(1, 1, Some("mine"))] });
     let script = Script::new([azure::entity(&page).into()]);
     let ledger = ledger(&script);
-    let pending = ledger.unpublished_events(0, attempt().now).next().await.unwrap().unwrap();
+    let pending = ledger.unpublished_events(0, attempt().began).next().await.unwrap().unwrap();
     assert_eq!((bodies(&pending), pending[0].schema), (vec!["", "mine"], 2));
-}
-
-fn percent_decoded(url: &str) -> String {
-    azure_core::Url::parse(url)
-        .unwrap()
-        .query_pairs()
-        .map(|(_, value)| value.into_owned())
-        .collect::<Vec<_>>()
-        .join("&")
 }

@@ -11,6 +11,7 @@ mod http_client;
 mod identity;
 mod ledger;
 mod outbox;
+mod purge;
 mod scripted;
 mod server;
 mod service;

@@ -67,7 +67,7 @@ impl Outcome {
         vec![
             (
                 "the new order is committed once, and nothing else is stored".to_owned(),
-                self.rows.len() == committed && self.rows.iter().all(is_record),
+                self.count("record~") == committed && self.rows.len() == committed + self.count("expiry~"),
             ),
             ("its duplicate got the first receipt".to_owned(), self.duplicates_got_the_first_receipt()),
             (
@@ -112,6 +112,11 @@ impl Outcome {
         envelopes.any(|envelope| envelope["reason"] == reason && envelope["message"] == message)
     }
 
+    fn count(&self, prefix: &str) -> usize {
+        let row_keys = self.rows.iter().filter_map(|row| row.get("RowKey")?.as_str());
+        row_keys.filter(|row_key| row_key.starts_with(prefix)).count()
+    }
+
     fn messages(&self, queue: &str) -> &[Received] {
         self.queues.get(queue).map(Vec::as_slice).unwrap_or_default()
     }
@@ -119,10 +124,6 @@ impl Outcome {
 
 const QUARANTINED: [&str; 3] = ["reason", "detail", "message"];
 const EVENT: [&str; 3] = ["type", "subject", "data"];
-
-fn is_record(row: &Row) -> bool {
-    row.get("RowKey").and_then(Value::as_str).is_some_and(|key| key.starts_with("record~"))
-}
 
 fn columns(received: &Received, names: &[&str]) -> Vec<String> {
     match envelope(received) {

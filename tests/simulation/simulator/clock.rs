@@ -7,14 +7,9 @@ use super::{
     world::World,
 };
 use futures::FutureExt;
-use handler::idempotency::key::{bucket_to_purge, partition_key};
 use std::{future::poll_fn, task::Poll, time::Duration};
 use test_storage::emulated::Change;
-use time::OffsetDateTime;
 use tokio::time::Instant;
-
-/// The time during which the timer purges one bucket.
-const TURN: time::Duration = time::Duration::minutes(5);
 
 impl World {
     /// Returns when the record of this message was inserted, if it is stored.
@@ -52,32 +47,12 @@ impl World {
         self.network.state().drop_overdue();
     }
 
-    /// Moves the clock to the purge of this message's bucket that is nearest to the planned time.
+    /// Moves the clock to the planned time around the expiry of this message's record.
     pub(crate) async fn jump_to_expiry(&self, index: usize) {
         let Some(committed_at) = self.committed_at(index) else { return };
-        let Plan { start, jump, .. } = self.plan;
-        let expiry = start + committed_at + RETENTION;
-        let now = start + self.now();
-        let bucket = self.messages[index].message.key().partition_key();
-        let mut around = (0..).flat_map(|turns| [-TURN * turns, TURN * turns]).map(|turns| expiry + jump + turns);
-        let at = around.find(|at| *at > now && is_purged_at(*at, &bucket)).unwrap_or(now);
-        self.note(|| format!("jump to {} after the expiry of message {index}", at - expiry));
-        self.move_to(at).await;
+        let Plan { jump, .. } = self.plan;
+        let at = committed_at + (RETENTION + jump).unsigned_abs();
+        self.note(|| format!("jump to {jump} after the expiry of message {index}"));
+        tokio::time::sleep_until(self.start + at).await;
     }
-
-    /// Moves the clock to the next purge of a bucket.
-    pub(crate) async fn jump_to_purge(&self, bucket: &str) {
-        let now = self.plan.start + self.now();
-        let at = (0..).map(|turns| now + TURN * turns).find(|at| is_purged_at(*at, bucket)).unwrap_or(now);
-        self.move_to(at).await;
-    }
-
-    async fn move_to(&self, at: OffsetDateTime) {
-        let since_start = (at - self.plan.start).unsigned_abs();
-        tokio::time::sleep_until(self.start + since_start).await;
-    }
-}
-
-fn is_purged_at(at: OffsetDateTime, bucket: &str) -> bool {
-    partition_key(bucket_to_purge(at)) == bucket
 }

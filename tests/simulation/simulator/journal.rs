@@ -24,24 +24,32 @@ pub(crate) fn text<'a>(row: &'a Row, property: &str) -> &'a str {
 /// The knowledge about records and events at some place of the journal.
 #[derive(Debug, Default)]
 pub(crate) struct Known<'a> {
-    /// The stored records: when each was inserted, and its number of events.
-    records: BTreeMap<&'a str, (Duration, u64)>,
-    /// The bodies under which each event was committed, by its id; several when its record was purged in between.
+    /// The stored records, by their row key.
+    records: BTreeMap<&'a str, Record<'a>>,
+    /// The bodies under which each event was committed, by its id.
     committed: BTreeMap<&'a str, Vec<&'a str>>,
     /// The ids of all events of all records.
     expected: BTreeSet<String>,
+    /// The commits whose index row is stored.
+    indexed: BTreeSet<&'a str>,
     /// The events that were put on the queue since they were committed last.
     published: BTreeSet<&'a str>,
     /// The events in the outbox.
     outbox: BTreeSet<&'a str>,
-    /// The id under which each event was committed first, by its row key.
-    ids: BTreeMap<&'a str, String>,
+}
+
+/// One life of a record.
+#[derive(Debug)]
+struct Record<'a> {
+    inserted_at: Duration,
+    commit_id: &'a str,
+    events: Vec<String>,
 }
 
 impl Known<'_> {
     /// Removes what matters only where records expire.
     pub(crate) fn forget_times(&mut self) {
-        self.records.values_mut().for_each(|(at, _)| *at = Duration::ZERO);
+        self.records.values_mut().for_each(|record| record.inserted_at = Duration::ZERO);
     }
 }
 
@@ -68,29 +76,36 @@ pub(crate) fn read<'a>(journal: &'a [Entry], violations: &mut Vec<String>) -> Kn
         }
         for Entry { change, .. } in entries {
             match change {
-                Change::Inserted(row) if !is_record(row) => event_committed(row, &mut known, violations),
-                Change::Deleted(row) if !is_record(row) => event_deleted(row, &mut known, violations),
+                Change::Inserted(row) if is_event(row) => event_committed(row, &mut known, violations),
+                Change::Deleted(row) if is_event(row) => event_deleted(row, &mut known, violations),
+                Change::Inserted(row) if is_index_row(row) => drop(known.indexed.insert(commit_id(row))),
+                Change::Deleted(row) if is_index_row(row) => drop(known.indexed.remove(commit_id(row))),
                 _ => {}
             }
         }
+        let without = known.records.values().find(|record| !known.indexed.contains(record.commit_id));
+        violations.extend(without.map(|record| format!("a record without its index row: {record:?}")));
     }
     known
 }
 
 fn record_inserted<'a>(row: &'a Row, at: Duration, known: &mut Known<'a>) {
-    let (row_key, events) = (text(row, "RowKey"), row["events"].as_u64().unwrap_or_default());
-    known.records.insert(row_key, (at, events));
-    known.expected.extend(event_ids(row_key, events));
+    let (row_key, commit_id) = (text(row, "RowKey"), text(row, "commit_id"));
+    let hash = row_key.trim_start_matches("record~");
+    let events = 0..row["events"].as_u64().unwrap_or_default();
+    let events: Vec<_> = events.map(|index| format!("{hash}-{commit_id}-{index}")).collect();
+    known.expected.extend(events.iter().cloned());
+    known.records.insert(row_key, Record { inserted_at: at, commit_id, events });
 }
 
 fn record_purged<'a>(row: &'a Row, at: Duration, known: &mut Known<'a>, violations: &mut Vec<String>) {
     let row_key = text(row, "RowKey");
-    let (since, events) = known.records.remove(row_key).unwrap_or_default();
-    if at < since + RETENTION {
-        violations.push(format!("purged inside its retention, after {:?}: {row_key}", at - since));
+    let Some(Record { inserted_at, events, .. }) = known.records.remove(row_key) else { return };
+    if at < inserted_at + RETENTION {
+        violations.push(format!("purged inside its retention, after {:?}: {row_key}", at - inserted_at));
     }
-    let is_done = |id: &String| known.published.contains(id.as_str()) && !known.outbox.contains(id.as_str());
-    for id in event_ids(row_key, events).filter(|id| !is_done(id)) {
+    let is_done = |id: &&String| known.published.contains(id.as_str()) && !known.outbox.contains(id.as_str());
+    for id in events.iter().filter(|id| !is_done(id)) {
         violations.push(format!("purged before its event was published and deleted: {id}"));
     }
 }
@@ -101,9 +116,8 @@ fn event_committed<'a>(row: &'a Row, known: &mut Known<'a>, violations: &mut Vec
         violations.push(format!("an event without a record: {id}"));
     }
     let published_id = published_id(body);
-    let first = known.ids.entry(text(row, "RowKey")).or_insert_with(|| published_id.clone());
-    if *first != published_id {
-        violations.push(format!("an event under two ids: {first} and {published_id}"));
+    if id != published_id {
+        violations.push(format!("an event under two ids: {id} and {published_id}"));
     }
     known.committed.entry(id).or_default().push(body);
     known.published.remove(id);
@@ -136,14 +150,21 @@ fn published_id(body: &str) -> String {
     event["id"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Returns the ids of the events of a record.
-fn event_ids(row_key: &str, events: u64) -> impl Iterator<Item = String> {
-    let hash = row_key.trim_start_matches("record~");
-    (0..events).map(move |index| format!("{hash}-{index}"))
-}
-
 pub(crate) fn is_record(row: &Row) -> bool {
     row.contains_key("receipt")
+}
+
+pub(crate) fn is_event(row: &Row) -> bool {
+    row.contains_key("body")
+}
+
+fn is_index_row(row: &Row) -> bool {
+    text(row, "RowKey").starts_with("expiry~")
+}
+
+/// Returns the commit id at the end of the key of an index row.
+fn commit_id(row: &Row) -> &str {
+    text(row, "RowKey").rsplit('~').next().unwrap_or_default()
 }
 
 /// Returns the row key of the record to which an event belongs.

@@ -3,18 +3,13 @@
 use super::{
     domain::Message,
     invocation::{Answer, Begin, GivenAnswer},
-    journal::{self, Entry, is_record, text},
+    journal::{self, Entry, is_event, is_record, text},
     network::State,
     plan::{MARGIN, RETENTION},
     queue::Location,
     world::World,
 };
-use handler::idempotency::{
-    Key,
-    key::{bucket_to_purge, partition_key},
-    ledger::PUBLISH_GRACE,
-    record::edm_date_time,
-};
+use handler::idempotency::{Key, ledger::PUBLISH_GRACE, record::edm_date_time};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -143,17 +138,17 @@ pub(crate) fn check_tick(world: &mut World, invocation: usize) {
     let Begin { at, now, journal } = world.invocations[invocation].begin;
     let state = world.network.state();
     let before = &state.journal[..journal];
-    let (bucket, is_published) = (partition_key(bucket_to_purge(now)), edm_date_time(now - PUBLISH_GRACE));
+    let is_published = edm_date_time(now - PUBLISH_GRACE);
     // The clock that committed may be behind, and the one that purges too.
     let kept: time::Duration = RETENTION + MARGIN + world.plan.skew * 2;
     let mut violations = Vec::new();
     for row in state.storage.entities().map(|(_, entity)| &*entity.row) {
         let Some(inserted) = inserted_at(before, row) else { continue };
         let row_key = text(row, "RowKey");
-        if !is_record(row) && text(row, "created_at") < is_published.as_str() {
+        if is_event(row) && text(row, "created_at") < is_published.as_str() {
             violations.push(format!("left in the outbox by a tick that succeeded: {row_key}"));
         }
-        if is_record(row) && text(row, "PartitionKey") == bucket && inserted + kept.unsigned_abs() < at {
+        if is_record(row) && inserted + kept.unsigned_abs() < at {
             violations.push(format!("not purged by a tick that succeeded: {row_key}"));
         }
     }

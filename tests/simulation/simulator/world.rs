@@ -84,9 +84,9 @@ impl World {
         let attempt = self.attempt(trigger);
         let invocation = self.invocations.len();
         let text = message.map(Message::text).unwrap_or_default();
-        self.note(|| format!("invocation {invocation}: {trigger:?} {text} at {}", attempt.now));
+        self.note(|| format!("invocation {invocation}: {trigger:?} {text} at {}", attempt.began));
         let journal = self.network.state().journal.len();
-        let begin = Begin { at: self.now(), now: attempt.now, journal };
+        let begin = Begin { at: self.now(), now: attempt.began, journal };
         let future = invocation::serve(self.app.clone(), message, attempt);
         self.invocations.push(Invocation::new((trigger, begin), future, &self.driver));
     }
@@ -96,9 +96,9 @@ impl World {
             Trigger::Message { index, pop_receipt } => 1 + index as u64 * 1_000 + u64::from(pop_receipt),
             Trigger::Tick(number) => u64::MAX - u64::from(number),
         };
-        let random = fastrand::Rng::with_seed(self.plan.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut random = fastrand::Rng::with_seed(self.plan.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let now = self.plan.start + self.now() + self.skew();
-        Attempt::new(String::new(), now, Instant::now() + Duration::from_secs(290), random)
+        Attempt::new(String::new(), now, Instant::now() + Duration::from_secs(290), random.u128(..))
     }
 
     /// Draws the clock error of a new invocation; there is none when faults have stopped.

@@ -1,0 +1,154 @@
+//! The purge: which rows are read and deleted after each answer of the table.
+
+use crate::{
+    azure,
+    ledger::{attempt, ledger, page, throttled},
+    scripted::{Script, Step},
+};
+use handler::idempotency::{
+    ledger::Error,
+    purge::{Purged, purge},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+const BUCKET: u8 = 7;
+
+/// Purges one bucket.
+async fn purge_one(script: &Arc<Script>) -> Purged {
+    let others: Vec<u8> = (0..64).filter(|bucket| *bucket != BUCKET).collect();
+    purge(&ledger(script), &attempt(), Instant::now() + Duration::from_secs(60), &others).await
+}
+
+/// An index row of the record `hash`, of the first life of that record.
+fn index(hash: &str) -> String {
+    format!("expiry~001761000000~{hash}~first")
+}
+
+fn index_rows(hashes: &[&str]) -> Step {
+    let rows: Vec<_> = hashes.iter().map(|hash| index(hash)).collect();
+    page(&rows.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn record(commit_id: &str, schema: i32) -> Step {
+    azure::entity(&serde_json::json!({ "odata.etag": "W/\"seen\"", "schema": schema, "commit_id": commit_id })).into()
+}
+
+fn absent() -> Step {
+    azure::refused(404, "ResourceNotFound").into()
+}
+
+fn deleted(rows: usize) -> Step {
+    match rows {
+        1 => azure::entity(&serde_json::json!({})).into(),
+        _ => azure::batch(&vec![azure::inserted(); rows]).into(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_and_index_rows_that_are_due_are_deleted_together_and_as_seen() {
+    let script = Script::new([index_rows(&["a", "b"]), record("first", 1), record("first", 1), deleted(4)]);
+    assert_eq!(purge_one(&script).await.records, 2);
+    assert_eq!(script.kinds(), ["query", "get", "get", "batch"]);
+    let received = script.received();
+    let query = azure_core::Url::parse(&received[0].url).unwrap();
+    let filter = query.query_pairs().find(|(name, _)| name == "$filter").unwrap().1.into_owned();
+    // An hour earlier than the tick.
+    assert_eq!(filter, "PartitionKey eq 'bucket~07' and RowKey ge 'expiry~' and RowKey lt 'expiry~001795252800~'");
+    let deletes: Vec<_> = received[3].body.lines().filter(|line| line.starts_with("DELETE ")).collect();
+    let keys = ["record~a", &index("a"), "record~b", &index("b")];
+    assert!(deletes.len() == 4 && deletes.iter().zip(keys).all(|(line, key)| line.contains(key)), "{deletes:#?}");
+    assert_eq!(received[3].body.matches("if-match: W/\"seen\"").count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_index_row_whose_record_is_gone_or_was_committed_anew_is_deleted_alone() {
+    for answer in [absent(), record("second", 1)] {
+        let script = Script::new([index_rows(&["a"]), answer, deleted(1)]);
+        let purged = purge_one(&script).await;
+        assert_eq!((purged.records, purged.cause.is_none()), (0, true));
+        assert_eq!(script.kinds(), ["query", "get", "delete"]);
+        assert!(script.received()[2].url.contains("expiry"), "{}", script.received()[2].url);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_of_a_later_version_stays_with_its_index_row() {
+    let script = Script::new([index_rows(&["a", "b"]), record("first", 2), record("first", 1), deleted(2)]);
+    assert_eq!(purge_one(&script).await.records, 1);
+    assert!(!script.received()[3].body.contains("record~a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_cannot_be_read_keeps_its_index_row() {
+    let script = Script::new([index_rows(&["a"]), throttled()]);
+    let purged = purge_one(&script).await;
+    assert!(matches!(purged.cause, Some(Error::Storage(error)) if error.is_transient()));
+    assert_eq!(script.kinds(), ["query", "get"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_rows_are_deleted_in_two_transactions() {
+    let hashes: Vec<_> = (0..100).map(|n| format!("{n:03}")).collect();
+    let rows = index_rows(&hashes.iter().map(String::as_str).collect::<Vec<_>>());
+    let half = || (0..50).map(|_| record("first", 1)).chain([deleted(100)]);
+    let script = Script::new([rows].into_iter().chain(half()).chain(half()));
+    assert_eq!(purge_one(&script).await.records, 100);
+    assert_eq!(script.kinds().iter().filter(|kind| **kind == "batch").count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_somebody_else_deleted_does_not_keep_the_others() {
+    let gone = azure::batch(&[azure::refused_operation("404 Not Found", 0, "ResourceNotFound")]);
+    let script = Script::new([index_rows(&["a"]), record("first", 1), gone.into(), absent(), deleted(1)]);
+    let purged = purge_one(&script).await;
+    assert_eq!((purged.records, purged.cause.is_none()), (1, true));
+    assert_eq!(script.kinds(), ["query", "get", "batch", "delete", "delete"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_rows_that_are_gone_or_changed_make_a_refused_delete_harmless() {
+    for (answer, is_ok) in [
+        (azure::refused(404, "ResourceNotFound"), true),
+        (azure::refused(412, "UpdateConditionNotSatisfied"), true),
+        (azure::refused(403, "AuthorizationFailure"), false),
+    ] {
+        let script = Script::new([index_rows(&["a"]), absent(), answer.into()]);
+        assert_eq!(purge_one(&script).await.cause.is_none(), is_ok);
+    }
+    let script = Script::new([index_rows(&["a"]), record("first", 1), throttled()]);
+    assert!(purge_one(&script).await.cause.is_some());
+    assert_eq!(script.kinds(), ["query", "get", "batch"], "not taken apart");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_is_told_and_is_no_failure() {
+    let script = Script::new([]);
+    let purged = purge(&ledger(&script), &attempt(), Instant::now(), &[]).await;
+    assert_eq!((purged.records, purged.backlog, purged.cause.is_none(), script.kinds().len()), (0, 64, true, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_in_one_bucket_does_not_keep_the_others_from_being_purged() {
+    let first: Step = azure::refused(403, "AuthorizationFailure").into();
+    let script = Script::new(std::iter::once(first).chain((0..63).map(|_| page(&[]))));
+    let purged = purge(&ledger(&script), &attempt(), Instant::now() + Duration::from_secs(60), &[]).await;
+    assert_eq!((script.kinds().len(), purged.backlog), (64, 0));
+    assert!(matches!(purged.cause, Some(Error::Storage(error)) if !error.is_transient()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_table_or_without_expired_records_nothing_is_done() {
+    for answer in [Step::Answer(azure::refused(404, "TableNotFound")), page(&[])] {
+        let purged = purge_one(&Script::new([answer])).await;
+        assert_eq!((purged.records, purged.cause.is_none()), (0, true));
+    }
+}
+
+/// Nothing is repeated here: the host repeats the whole tick.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_not_sent_is_left_to_the_next_attempt() {
+    let script = Script::new([Step::NotSent]);
+    assert!(matches!(purge_one(&script).await.cause, Some(Error::Storage(error)) if error.is_transient()));
+    assert_eq!(script.received().len(), 1);
+}
