@@ -26,7 +26,7 @@ use handler::{
         invocation::queue_message,
         response::{self, Answer},
     },
-    storage::{Account, Queue, RowTag, Table, batch},
+    storage::{Account, MessageEncoding, Queue, RowTag, Table, batch},
 };
 use order::DOMAIN;
 use serde_json::{Value, json};
@@ -66,11 +66,11 @@ fn bench_order(criterion: &mut Criterion, size: &str, message: &str) {
 
     let object = Object::parse(message).unwrap();
     let logs = ["Processing idempotent message id=order-123 payload={\"id\":\"order-123\",\"amount\":42}".to_owned()];
-    let receipt = read_and_decide(&DOMAIN, message, &attempt).unwrap().operation.receipt;
+    let receipt = read_and_decide(&DOMAIN, MessageEncoding::Base64, message, &attempt).unwrap().operation.receipt;
     let answer = Answer { receipt: Some(receipt), quarantine: None };
     case("protocol::invocation::queue_message", &mut || drop(black_box(queue_message(&body))));
     case("queue_with_idempotency::read_and_decide", &mut || {
-        drop(black_box(read_and_decide(&DOMAIN, message, &attempt)));
+        drop(black_box(read_and_decide(&DOMAIN, MessageEncoding::Base64, message, &attempt)));
     });
     case("json::Object::parse", &mut || drop(black_box(Object::parse(message))));
     case("idempotency::Key::new", &mut || drop(black_box(Key::new(DOMAIN.scope, "order-123"))));
@@ -82,7 +82,7 @@ fn bench_order(criterion: &mut Criterion, size: &str, message: &str) {
 /// All that happens to an order but the requests and the log.
 fn chain(body: &[u8], attempt: &Attempt) -> (Decided, actix_web::HttpResponse) {
     let message = queue_message(body).unwrap();
-    let mut decided = read_and_decide(&DOMAIN, &message, attempt).unwrap();
+    let mut decided = read_and_decide(&DOMAIN, MessageEncoding::Base64, &message, attempt).unwrap();
     let logs = [format!("Processing idempotent message id={} payload={}", decided.id, decided.printable)];
     let answer = Answer { receipt: Some(std::mem::take(&mut decided.operation.receipt)), quarantine: None };
     (decided, response::success(&answer, &logs))
@@ -92,7 +92,9 @@ fn chain(body: &[u8], attempt: &Attempt) -> (Decided, actix_web::HttpResponse) {
 fn bench_batch(criterion: &mut Criterion, attempt: &Attempt) {
     let runtime = runtime();
     let table = Table::new(&account(), "idempotency", canned(StatusCode::Accepted, BATCH_TYPE, batch_answer()));
-    let operation = read_and_decide(&DOMAIN, r#"{"id":"order-123","amount":42}"#, attempt).unwrap().operation;
+    let operation = read_and_decide(&DOMAIN, MessageEncoding::Base64, r#"{"id":"order-123","amount":42}"#, attempt)
+        .unwrap()
+        .operation;
     let retention = time::Duration::days(30);
     let rows = || rows(&operation, attempt.began, retention);
     case(criterion, "batch: rows", rows);
@@ -111,7 +113,9 @@ fn bench_batch(criterion: &mut Criterion, attempt: &Attempt) {
 fn bench_storage(criterion: &mut Criterion, attempt: &Attempt) {
     let runtime = runtime();
     let queue = Queue::new(&account(), "order-events", canned(StatusCode::Created, "application/xml", Bytes::new()));
-    let operation = read_and_decide(&DOMAIN, r#"{"id":"order-123","amount":42}"#, attempt).unwrap().operation;
+    let operation = read_and_decide(&DOMAIN, MessageEncoding::Base64, r#"{"id":"order-123","amount":42}"#, attempt)
+        .unwrap()
+        .operation;
     let (key, commit_id, events) = (operation.key, operation.commit_id, operation.events);
     case(criterion, "publish: storage::Queue::put", || runtime.block_on(queue.put(&events[0])).unwrap());
     let table = Table::new(&account(), "idempotency", canned(StatusCode::NoContent, "text/plain", Bytes::new()));

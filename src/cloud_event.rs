@@ -1,13 +1,15 @@
 //! The body of a published event: [CloudEvents
 //! 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md) in JSON.
 //!
-//! A body is composed once, before the commit, and stored with the record: every put of the event has the same bytes.
+//! A body is composed and encoded once, before the commit, and stored with the record as it will lie on the queue: every
+//! put of the event has the same bytes, whatever the settings are by then.
 
 use crate::{
     attempt::Attempt,
     decision::Event,
     idempotency::{Key, record::edm_date_time},
     json::xml_safe,
+    storage::MessageEncoding,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -36,9 +38,10 @@ struct CloudEvent<'a> {
     data: &'a RawValue,
 }
 
-/// Composes the bodies of `events`, for the case that this attempt commits their operation.
+/// Composes the bodies of `events`, in the `encoding` of their queue, for the case that this attempt commits their
+/// operation.
 #[must_use]
-pub fn bodies(events: &[Event], origin: Origin<'_>, attempt: &Attempt) -> Vec<String> {
+pub fn bodies(events: &[Event], origin: Origin<'_>, attempt: &Attempt, encoding: MessageEncoding) -> Vec<String> {
     // Of fixed length, so that an event has the same size in every delivery.
     let time = edm_date_time(attempt.time());
     let body = |(index, event): (usize, &Event)| {
@@ -52,7 +55,7 @@ pub fn bodies(events: &[Event], origin: Origin<'_>, attempt: &Attempt) -> Vec<St
             datacontenttype: "application/json",
             data: &event.data,
         };
-        xml_safe(serde_json::to_string(&event).unwrap_or_default())
+        encoding.encode(xml_safe(serde_json::to_string(&event).unwrap_or_default()))
     };
     events.iter().enumerate().map(body).collect()
 }
@@ -60,6 +63,7 @@ pub fn bodies(events: &[Event], origin: Origin<'_>, attempt: &Attempt) -> Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::{Engine, prelude::BASE64_STANDARD};
     use proptest::prelude::*;
     use time::macros::datetime;
     use tokio::time::Instant;
@@ -73,11 +77,12 @@ mod tests {
             let origin = Origin { key: &key, source: "/orders", subject: &subject };
             let now = datetime!(2026-11-21 10:20 UTC);
             let attempt = Attempt::new(String::new(), now, Instant::now(), 0xc0ffee);
-            let bodies = bodies(&events, origin, &attempt);
+            let bodies = bodies(&events, origin, &attempt, MessageEncoding::Base64);
             prop_assert_eq!(bodies.len(), notes.len());
             for (index, (body, note)) in bodies.iter().zip(&notes).enumerate() {
-                prop_assert_eq!(&xml_safe(body.clone()), body);
-                let event: serde_json::Value = serde_json::from_str(body).unwrap();
+                let body = String::from_utf8(BASE64_STANDARD.decode(body).unwrap()).unwrap();
+                prop_assert_eq!(&xml_safe(body.clone()), &body);
+                let event: serde_json::Value = serde_json::from_str(&body).unwrap();
                 prop_assert!(event["time"].as_str().unwrap().starts_with("2026-11-21T10:20:0"));
                 prop_assert_eq!(&event, &serde_json::json!({
                     "specversion": "1.0",

@@ -2,7 +2,10 @@
 //!
 //! `docs/settings.md` lists them.
 
-use crate::connection::{Connection, section::value};
+use crate::{
+    connection::{Connection, section::value},
+    storage::MessageEncoding,
+};
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use tracing_subscriber::filter::Targets;
 
@@ -11,6 +14,7 @@ const OWN_PREFIX: &str = "IDEMPOTENCY_";
 const TABLE: &str = "IDEMPOTENCY_TABLE";
 const TTL_HOURS: &str = "IDEMPOTENCY_TTL_HOURS";
 const EVENTS_QUEUE: &str = "EVENTS_QUEUE";
+const EVENTS_ENCODING: &str = "EVENTS_ENCODING";
 
 /// By default a message lives seven days on its queue, and seven more on the poison queue: 30 days outlive both, and a
 /// person's holiday.
@@ -33,6 +37,8 @@ pub struct Config {
     pub table: String,
     /// Name of the queue of events.
     pub events_queue: String,
+    /// Encoding of the events on it.
+    pub events_encoding: MessageEncoding,
     /// Time for which a record is kept.
     pub retention: time::Duration,
     /// Time limit of one invocation: inside the host's own, at which it kills the process.
@@ -73,6 +79,7 @@ impl Config {
             .ok();
         let table = table(settings).map_err(&mut keep).ok();
         let events_queue = events_queue(settings).map_err(&mut keep).ok();
+        let events_encoding = events_encoding(settings).map_err(&mut keep).ok();
         let retention = retention(settings).map_err(&mut keep).ok();
         let invocation_limit = invocation_limit(settings).map_err(&mut keep).ok();
         let log_levels = log_levels(settings).map_err(&mut keep).ok();
@@ -82,6 +89,7 @@ impl Config {
                 connection: connection?,
                 table: table?,
                 events_queue: events_queue?,
+                events_encoding: events_encoding?,
                 retention: retention?,
                 invocation_limit: invocation_limit?,
                 log_levels: log_levels?,
@@ -94,9 +102,9 @@ impl Config {
 type Settings = BTreeMap<String, String>;
 
 fn unknown(settings: &Settings) -> Vec<String> {
-    let known = [TABLE, TTL_HOURS, EVENTS_QUEUE];
-    // Other programs have settings that begin with `EVENTS_`, so of that one only other letters are a slip.
-    let is_own = |name: &str| name.starts_with(OWN_PREFIX) || name == EVENTS_QUEUE;
+    let known = [TABLE, TTL_HOURS, EVENTS_QUEUE, EVENTS_ENCODING];
+    // Other programs have settings that begin with `EVENTS_`, so of those only other letters are a slip.
+    let is_own = |name: &str| name.starts_with(OWN_PREFIX) || [EVENTS_QUEUE, EVENTS_ENCODING].contains(&name);
     let names = settings.keys().filter(|name| is_own(&name.to_ascii_uppercase()) && !known.contains(&name.as_str()));
     names.map(|name| format!("{name} is not a setting; there are {}", known.join(", "))).collect()
 }
@@ -138,6 +146,16 @@ fn events_queue(settings: &Settings) -> Result<String, String> {
         Err(format!(
             "{EVENTS_QUEUE} is {name:?}, but a queue name has 3 to 63 lower-case letters, digits and single hyphens between them"
         ))
+    }
+}
+
+/// Letter case does not matter, as for the host.
+fn events_encoding(settings: &Settings) -> Result<MessageEncoding, String> {
+    match value(settings, EVENTS_ENCODING) {
+        None => Ok(MessageEncoding::Base64),
+        Some(name) if name.eq_ignore_ascii_case("base64") => Ok(MessageEncoding::Base64),
+        Some(name) if name.eq_ignore_ascii_case("none") => Ok(MessageEncoding::None),
+        Some(name) => Err(format!("{EVENTS_ENCODING} is {name:?}, neither `base64` nor `none`")),
     }
 }
 
@@ -285,7 +303,7 @@ mod tests {
         let others =
             [("EVENTS_SERVICE_HOST", "10.0.0.11"), ("WEBSITE_SITE_NAME", "shop"), ("AzureWebJobsDashboard", "x")];
         Config::from_settings(&settings(&others)).unwrap();
-        for name in ["idempotency_ttl_hours", "Events_Queue"] {
+        for name in ["idempotency_ttl_hours", "Events_Queue", "Events_Encoding"] {
             check_fault(&[(name, "12")], &format!("{name} is not a setting"));
         }
     }
@@ -312,11 +330,27 @@ mod tests {
         for bad in ["ab", "Events", "-events", "events-", "order--events", "order_events", &"q".repeat(64)] {
             check_fault(&[("EVENTS_QUEUE", bad)], "EVENTS_QUEUE");
         }
+        for bad in ["utf-8", "base64url", "false", "0"] {
+            check_fault(
+                &[("EVENTS_ENCODING", bad)],
+                &format!("EVENTS_ENCODING is {bad:?}, neither `base64` nor `none`"),
+            );
+        }
         let config =
             Config::from_settings(&settings(&[("IDEMPOTENCY_TTL_HOURS", "1"), ("IDEMPOTENCY_TABLE", "abc")])).unwrap();
         assert_eq!((config.retention, config.table.as_str()), (time::Duration::HOUR, "abc"));
         let config = Config::from_settings(&settings(&[("IDEMPOTENCY_TTL_HOURS", "87600")])).unwrap();
         assert_eq!(config.retention, time::Duration::days(3_650));
+    }
+
+    #[test]
+    fn events_are_published_in_base64_unless_they_are_to_have_no_encoding() {
+        use MessageEncoding::{Base64, None};
+        for (text, expected) in [("(unset)", Base64), (" ", Base64), ("BASE64", Base64), ("none", None), ("None", None)]
+        {
+            let config = Config::from_settings(&settings(&[("EVENTS_ENCODING", text)])).unwrap();
+            assert_eq!(config.events_encoding, expected, "{text}");
+        }
     }
 
     #[test]

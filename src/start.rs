@@ -89,5 +89,6 @@ fn app(domain: Domain, config: &Config) -> Result<App, storage::Error> {
     let account = config.connection.account(client.clone(), time_of_day)?;
     let table = Table::new(&account, &config.table, client.clone());
     let events = Queue::new(&account, &config.events_queue, client);
-    Ok(App { domain, ledger: Ledger::new(table, config.retention), events })
+    let ledger = Ledger::new(table, config.retention);
+    Ok(App { domain, ledger, events, events_encoding: config.events_encoding })
 }

@@ -9,6 +9,7 @@ use handler::{
     idempotency::Fingerprint,
     json::{Object, xml_safe},
     quarantine::Reason,
+    storage::MessageEncoding,
 };
 use libfuzzer_sys::fuzz_target;
 use order::DOMAIN;
@@ -19,7 +20,7 @@ mod order;
 fuzz_target!(|text: &str| {
     let now = time::OffsetDateTime::UNIX_EPOCH;
     let attempt = Attempt::new(String::new(), now, tokio::time::Instant::now(), 1);
-    let decided = read_and_decide(&DOMAIN, text, &attempt);
+    let decided = read_and_decide(&DOMAIN, MessageEncoding::Base64, text, &attempt);
     let Ok(object) = Object::parse(text) else { return };
     check_canonical(&object);
     check_xml_safe(&object, text);

@@ -11,7 +11,7 @@ use crate::{
     decision::Domain,
     idempotency::{Ledger, ledger},
     quarantine::Rejection,
-    storage::Queue,
+    storage::{MessageEncoding, Queue},
 };
 
 /// The domain, and where its operations are committed and published.
@@ -23,6 +23,8 @@ pub struct App {
     pub ledger: Ledger,
     /// Queue on which their events are published.
     pub events: Queue,
+    /// Encoding of the events on it.
+    pub events_encoding: MessageEncoding,
 }
 
 /// Why a function did not do what it was asked to.

@@ -19,6 +19,7 @@ use crate::{
     json::Object,
     message::{self, Message, Text},
     quarantine::{Reason, Rejection},
+    storage::MessageEncoding,
 };
 use tracing::{Span, field::debug, info};
 
@@ -39,26 +40,37 @@ pub struct Decided {
 ///
 /// [`Failure::Reject`] when no delivery of this message can succeed, [`Failure::Retry`] when the next one may.
 pub async fn run(app: &App, text: &str, attempt: &Attempt) -> Result<String, Failure> {
-    let decided = read_and_decide(&app.domain, text, attempt)?;
+    let decided = read_and_decide(&app.domain, app.events_encoding, text, attempt)?;
     commit_and_publish(app, decided, attempt).await
 }
 
-/// Reads a message, and lets the domain decide it. Nothing happens here that another worker could notice.
+/// Reads a message, lets the domain decide it, and composes its events in their `encoding`. Nothing happens here that
+/// another worker could notice.
 ///
 /// # Errors
 ///
 /// No delivery of this message can succeed.
-pub fn read_and_decide(domain: &Domain, text: &str, attempt: &Attempt) -> Result<Decided, Rejection> {
+pub fn read_and_decide(
+    domain: &Domain,
+    encoding: MessageEncoding,
+    text: &str,
+    attempt: &Attempt,
+) -> Result<Decided, Rejection> {
     let text = Text::decode(text)?;
     let object = text.object()?;
     let printable = message::printable(&object, domain.id_member, domain.printable);
-    match decide(domain, object, attempt) {
+    match decide(domain, encoding, object, attempt) {
         Ok((id, operation)) => Ok(Decided { id, printable, operation }),
         Err(rejection) => Err(Rejection { printable: format!("payload={printable}"), ..rejection }),
     }
 }
 
-fn decide(domain: &Domain, object: Object<'_>, attempt: &Attempt) -> Result<(String, Operation), Rejection> {
+fn decide(
+    domain: &Domain,
+    encoding: MessageEncoding,
+    object: Object<'_>,
+    attempt: &Attempt,
+) -> Result<(String, Operation), Rejection> {
     let message = Message::new(object, domain.id_member)?;
     Span::current().record("order", debug(message.id()));
     let Decision { receipt, events } = (domain.decide)(&message)?;
@@ -66,7 +78,7 @@ fn decide(domain: &Domain, object: Object<'_>, attempt: &Attempt) -> Result<(Str
     let not_content = [&[domain.id_member], domain.ignored, &message.added_by_transport()].concat();
     let fingerprint = Fingerprint::new(message.object(), &not_content);
     let origin = Origin { key: &key, source: domain.event_source, subject: message.id() };
-    let events = cloud_event::bodies(&events, origin, attempt);
+    let events = cloud_event::bodies(&events, origin, attempt, encoding);
     check_size(receipt.get(), &events).map_err(|error| Rejection::invalid_order(error.to_string()))?;
     let receipt = String::from(Box::<str>::from(receipt));
     let commit_id = attempt.commit_id.clone();
@@ -134,7 +146,7 @@ mod tests {
     fn decided(text: &str) -> Result<Decided, String> {
         let now = datetime!(2026-11-21 10:20 UTC);
         let attempt = Attempt::new("5b0c1f4e".to_owned(), now, Instant::now(), 1);
-        read_and_decide(&PAYMENTS, text, &attempt).map_err(|rejection| rejection.warning())
+        read_and_decide(&PAYMENTS, MessageEncoding::None, text, &attempt).map_err(|rejection| rejection.warning())
     }
 
     #[test]
@@ -186,9 +198,25 @@ mod tests {
             ..PAYMENTS
         };
         let attempt = Attempt::new(String::new(), datetime!(2026-11-21 10:20 UTC), Instant::now(), 1);
-        let rejection = read_and_decide(&domain, r#"{"paymentId":7}"#, &attempt).unwrap_err();
+        let rejection = read_and_decide(&domain, MessageEncoding::None, r#"{"paymentId":7}"#, &attempt).unwrap_err();
         assert_eq!(rejection.reason, Reason::InvalidOrder);
         assert!(rejection.detail.starts_with("the receipt has 40002 UTF-16 units"), "{}", rejection.detail);
+    }
+
+    #[test]
+    fn an_event_has_to_fit_in_the_encoding_in_which_it_is_published() {
+        let domain = Domain {
+            decide: |message| {
+                let event = Event { kind: "booked", data: to_json(&"x".repeat(30_000))? };
+                Ok(Decision { receipt: to_json(&message.id())?, events: vec![event] })
+            },
+            ..PAYMENTS
+        };
+        let attempt = Attempt::new(String::new(), datetime!(2026-11-21 10:20 UTC), Instant::now(), 1);
+        let decide = |encoding| read_and_decide(&domain, encoding, r#"{"paymentId":7}"#, &attempt);
+        decide(MessageEncoding::None).unwrap();
+        let detail = decide(MessageEncoding::Base64).unwrap_err().detail;
+        assert!(detail.starts_with("event 0 as published has 4"), "{detail}");
     }
 
     /// Decides nothing: every content is one of its own.
@@ -201,9 +229,10 @@ mod tests {
 
     fn identity(text: &str) -> (Key, Fingerprint) {
         let attempt = Attempt::new(String::new(), datetime!(2026-11-21 10:20 UTC), Instant::now(), 1);
-        let Decided { operation, .. } = read_and_decide(&ANYTHING, text, &attempt).unwrap_or_else(|rejection| {
-            panic!("{text}: {}", rejection.detail);
-        });
+        let Decided { operation, .. } = read_and_decide(&ANYTHING, MessageEncoding::None, text, &attempt)
+            .unwrap_or_else(|rejection| {
+                panic!("{text}: {}", rejection.detail);
+            });
         (operation.key, operation.fingerprint)
     }
 

@@ -31,7 +31,7 @@ pub const MAX_TEXTS: usize = 2 * 1024 * 1024 - 64 * 1024;
 #[error("{0}")]
 pub struct TooLarge(String);
 
-/// Checks that a `receipt` and the bodies of its `events` can be committed and published.
+/// Checks that a `receipt` and the bodies of its `events`, encoded as they are published, can be committed and published.
 ///
 /// # Errors
 ///
@@ -44,11 +44,11 @@ pub fn check_size(receipt: &str, events: &[String]) -> Result<(), TooLarge> {
         return Err(TooLarge(format!("there are {} events, {limit}", events.len())));
     }
     for (index, event) in events.iter().enumerate() {
-        check_text(&format!("event {index}"), event)?;
+        check_text(&format!("event {index} as published"), event)?;
         if !queue::fits(event) {
             let limit =
                 format!("more than the {MAX_MESSAGE} of a queue message, or more than that when escaped in XML");
-            return Err(TooLarge(format!("event {index} has {} bytes, {limit}", event.len())));
+            return Err(TooLarge(format!("event {index} as published has {} bytes, {limit}", event.len())));
         }
     }
     let bytes = receipt.len() + events.iter().map(String::len).sum::<usize>();
@@ -78,7 +78,7 @@ pub struct Operation {
     pub fingerprint: Fingerprint,
     /// Answer to this delivery and to all later ones, once it is committed.
     pub receipt: String,
-    /// Bodies of its events, to publish after the commit.
+    /// Bodies of its events as they will lie on the queue, to publish after the commit.
     pub events: Vec<String>,
 }
 
@@ -299,9 +299,13 @@ mod tests {
         }
         assert_eq!(check_size(&text(MAX_TEXT), &[text(MAX_TEXT)]), Ok(()));
         check(&text(MAX_TEXT + 1), &[], "the receipt has 32769 UTF-16 units, more than the 32768 of a table property");
-        check("", &[text(1), text(MAX_TEXT + 1)], "event 1 has 32769 UTF-16 units");
-        check("", &["€".repeat(22_000)], "event 0 has 66000 bytes, more than the 65536 of a queue message");
-        check("", &["&".repeat(30_000)], "event 0 has 30000 bytes");
+        check("", &[text(1), text(MAX_TEXT + 1)], "event 1 as published has 32769 UTF-16 units");
+        check(
+            "",
+            &["€".repeat(22_000)],
+            "event 0 as published has 66000 bytes, more than the 65536 of a queue message",
+        );
+        check("", &["&".repeat(30_000)], "event 0 as published has 30000 bytes");
         assert_eq!(check_size("", &vec![text(1); MAX_EVENTS]), Ok(()));
         check("", &vec![text(1); MAX_EVENTS + 1], "there are 99 events, more than the 98");
         let all = vec![text(MAX_TEXT); MAX_TEXTS / MAX_TEXT];

@@ -22,5 +22,5 @@ pub mod transport;
 pub use account::Account;
 pub use error::Error;
 pub use http_client::PooledClient;
-pub use queue::Queue;
+pub use queue::{MessageEncoding, Queue};
 pub use table::{RowTag, Table};

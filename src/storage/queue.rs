@@ -10,6 +10,7 @@ use azure_core::{
     headers::Headers,
 };
 use azure_storage::clients::{ServiceType, finalize_request, new_pipeline_from_options};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use std::sync::Arc;
 
 /// The most one message can hold, in bytes: [64
@@ -24,6 +25,27 @@ const ELEMENTS: [&str; 2] = ["<QueueMessage><MessageText>", "</MessageText></Que
 
 /// Escapes of XML, the one of their own character first.
 const ESCAPES: [(char, &str); 4] = [('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('\r', "&#13;")];
+
+/// Encoding of the messages on a queue, by its names in [`messageEncoding` of
+/// `host.json`](https://learn.microsoft.com/azure/azure-functions/functions-bindings-storage-queue#host-json).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageEncoding {
+    /// Default of every function that is triggered by a queue.
+    Base64,
+    /// Default of the SDKs.
+    None,
+}
+
+impl MessageEncoding {
+    /// Encodes a message.
+    #[must_use]
+    pub fn encode(self, message: String) -> String {
+        match self {
+            Self::Base64 => BASE64_STANDARD.encode(message),
+            Self::None => message,
+        }
+    }
+}
 
 /// Whether a message can be put on a queue.
 #[must_use]

@@ -3,7 +3,7 @@
 use local_host::{Invocation, LocalHost, Options, bindings::local_settings};
 use serde_json::Value;
 use std::{collections::BTreeMap, path::Path, time::Duration};
-use test_storage::{Account, Fault, FaultProxy, Row, Service, azurite};
+use test_storage::{Account, Fault, FaultProxy, Row, Service, azurite, from_base64};
 use time::OffsetDateTime;
 use tokio::runtime::{self, Runtime};
 
@@ -131,7 +131,7 @@ impl App {
     /// Returns the messages on the queue of events.
     pub(crate) async fn events(&self) -> Vec<Value> {
         let messages = self.account.peek("order-events").await.unwrap();
-        messages.iter().map(|message| serde_json::from_str(&message.text).unwrap()).collect()
+        messages.iter().map(|message| event(&message.text)).collect()
     }
 
     /// Applies `fault` to the requests that concern the queue of events; the host's own pass.
@@ -212,6 +212,11 @@ pub(crate) async fn wait_until(condition: impl Fn() -> bool) {
 
 pub(crate) fn is_index_row(row: &Row) -> bool {
     text(row, "RowKey").starts_with("expiry~")
+}
+
+/// Reads the text of a message on the queue of events.
+pub(crate) fn event(text: &str) -> Value {
+    serde_json::from_str(&from_base64(text).unwrap()).unwrap()
 }
 
 pub(crate) fn text(row: &Row, property: &str) -> String {

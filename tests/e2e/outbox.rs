@@ -1,10 +1,10 @@
 //! Commit, then publish: an accepted order is announced at least once, always with the same id, never before the commit
 //! and never lost after it. What becomes of an event whose handler is killed is in the crash matrix.
 
-use crate::app::{App, LIMIT, QUEUE, TABLE, TIMER, text};
-use serde_json::{Value, json};
+use crate::app::{App, LIMIT, QUEUE, TABLE, TIMER, event, text};
+use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
-use test_storage::{Fault, Kind, Row};
+use test_storage::{Fault, Kind, Row, from_base64};
 
 const ORDER: &str = r#"{"id":"order-123","amount":42.50}"#;
 
@@ -39,7 +39,8 @@ async fn an_accepted_order_is_announced_in_the_documented_envelope() {
     assert!(app.outbox().await.is_empty());
 
     let raw = app.account.peek("order-events").await.unwrap().remove(0);
-    assert!(raw.text.contains(r#""amount":42.50"#), "the exact text of a number survives: {}", raw.text);
+    let body = from_base64(&raw.text).unwrap();
+    assert!(body.contains(r#""amount":42.50"#), "the exact text of a number survives: {body}");
     assert!(raw.expires - raw.inserted > time::Duration::days(365), "it stays until it is taken");
 }
 
@@ -232,11 +233,7 @@ async fn two_instances_that_relay_at_once_lose_nothing() {
         if messages.is_empty() {
             break;
         }
-        seen.extend(
-            messages.iter().map(|message| {
-                serde_json::from_str::<Value>(&message.text).unwrap()["id"].as_str().unwrap().to_owned()
-            }),
-        );
+        seen.extend(messages.iter().map(|message| event(&message.text)["id"].as_str().unwrap().to_owned()));
     }
     assert_eq!(seen, expected);
 }

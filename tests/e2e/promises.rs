@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-use test_storage::Account;
+use test_storage::{Account, from_base64};
 
 /// The messages that were sent, by the outcome they must have.
 pub(crate) struct Promised {
@@ -57,7 +57,8 @@ impl Promised {
 /// Checks that each order is announced, always in the same words and under the id that follows from its record.
 fn events(taken: Vec<String>, commits: &BTreeMap<String, String>) -> Result<BTreeMap<String, usize>, String> {
     let (mut bodies, mut copies) = (BTreeMap::new(), BTreeMap::new());
-    for body in taken {
+    for text in taken {
+        let body = from_base64(&text).ok_or_else(|| format!("not base64: {text}"))?;
         let id = member(&body, "id");
         let (commit, _) = id.rsplit_once('-').unwrap_or_default();
         let receipt = commits.get(commit).ok_or_else(|| format!("an event without a record: {body}"))?;

@@ -12,7 +12,7 @@ use handler::{
         ledger::{Error, OutboxEntry},
         outbox::{publish, relay},
     },
-    storage::RowTag,
+    storage::{MessageEncoding, RowTag},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -28,7 +28,7 @@ fn events(bodies: [&str; 2]) -> Vec<OutboxEntry> {
 }
 
 fn app(script: &Arc<Script>) -> App {
-    App { domain: DOMAIN, ledger: ledger(script), events: script.queue() }
+    App { domain: DOMAIN, ledger: ledger(script), events: script.queue(), events_encoding: MessageEncoding::Base64 }
 }
 
 fn put() -> Step {

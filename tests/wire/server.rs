@@ -8,7 +8,7 @@ use handler::{
     app,
     functions::App,
     idempotency::Ledger,
-    storage::{Account, Queue, Table},
+    storage::{Account, MessageEncoding, Queue, Table},
 };
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -39,6 +39,7 @@ fn serve(storage: Storage, limit: Duration) -> u16 {
         domain: DOMAIN,
         ledger: Ledger::new(table, time::Duration::days(30)),
         events: Queue::new(&account, "order-events", Arc::new(storage)),
+        events_encoding: MessageEncoding::Base64,
     };
     std::thread::spawn(move || System::new().block_on(async { app::server(listener, app, limit).unwrap().await }));
     port

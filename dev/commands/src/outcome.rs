@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use local_host::Invocation;
-use test_storage::{Received, Row};
+use test_storage::{Received, Row, from_base64};
 use workspace::{Sample, heading, print_table};
 
 use crate::queues::{EVENTS, ORDERS, POISON, QUARANTINE, QUEUES, TABLE};
@@ -133,7 +133,9 @@ fn columns(received: &Received, names: &[&str]) -> Vec<String> {
 }
 
 fn envelope(received: &Received) -> Value {
-    serde_json::from_str(&received.text).ok().filter(Value::is_object).unwrap_or_default()
+    // Events are in base64, what is in quarantine is not.
+    let text = from_base64(&received.text);
+    serde_json::from_str(text.as_ref().unwrap_or(&received.text)).ok().filter(Value::is_object).unwrap_or_default()
 }
 
 fn plain(value: &Value) -> String {

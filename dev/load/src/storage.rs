@@ -21,6 +21,7 @@ use serde::Deserialize;
 use test_storage::{
     Account, EMULATOR_ACCOUNT, EMULATOR_KEY, Kind,
     emulated::{self, Call, Change, EmulatedStorage},
+    from_base64,
 };
 use tokio::{net::TcpListener, runtime};
 
@@ -156,7 +157,8 @@ impl State {
         let Some(call) = call else { return Ok(emulated::Response::empty(501)) };
         let (response, changes) = self.storage.apply(call);
         if let [Change::Put(text)] = &changes[..] {
-            let event: Event = serde_json::from_str(text).context("a message that is no event")?;
+            let text = from_base64(text).context("a message that is not base64")?;
+            let event: Event = serde_json::from_str(&text).context("a message that is no event")?;
             self.messages += 1;
             self.events.insert(BuildHasherDefault::<DefaultHasher>::default().hash_one(&event.id));
         }

@@ -14,7 +14,11 @@ mod account;
 mod kind;
 mod ports;
 
-pub use account::{Account, EMULATOR_ACCOUNT, EMULATOR_KEY, Service, StorageError, queues::Received, tables::Row};
+pub use account::{
+    Account, EMULATOR_ACCOUNT, EMULATOR_KEY, Service, StorageError,
+    queues::{Received, from_base64},
+    tables::Row,
+};
 pub use azurite::Azurite;
 pub use kind::Kind;
 pub use ports::free_port;

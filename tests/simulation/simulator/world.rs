@@ -12,7 +12,7 @@ use handler::{
     attempt::Attempt,
     functions::App,
     idempotency::Ledger,
-    storage::{Account, Queue, Table},
+    storage::{Account, MessageEncoding, Queue, Table},
 };
 use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 use tokio::time::Instant;
@@ -65,7 +65,13 @@ impl World {
             failures: 0,
             poisoned: 0,
             is_fault_free: false,
-            app: Rc::new(App { domain: DOMAIN, ledger: Ledger::new(table, RETENTION), events }),
+            // The protocol moves bodies as they are; these can be read in a trace.
+            app: Rc::new(App {
+                domain: DOMAIN,
+                ledger: Ledger::new(table, RETENTION),
+                events,
+                events_encoding: MessageEncoding::None,
+            }),
             driver: poll_fn(|context| Poll::Ready(context.waker().clone())).await,
             start: Instant::now(),
         }

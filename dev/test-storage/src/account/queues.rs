@@ -28,6 +28,12 @@ pub struct Received {
     pub expires: OffsetDateTime,
 }
 
+/// Decodes the text of a message that was put in base64, as the Functions host does by default.
+#[must_use]
+pub fn from_base64(text: &str) -> Option<String> {
+    String::from_utf8(STANDARD.decode(text).ok()?).ok()
+}
+
 impl Account {
     /// Creates a queue unless it exists.
     ///
