@@ -8,6 +8,7 @@
 mod every_message;
 mod exactly_once;
 mod outbox;
+mod consumer;
 mod scheduled_with_retry;
 mod storage_faults;
 mod crash_matrix;
