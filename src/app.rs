@@ -13,6 +13,7 @@ use crate::{
         response::{self, Answer, InvocationError},
     },
     quarantine::{self, Rejection},
+    trace_context::traceparent,
 };
 use actix_web::{
     HttpRequest, HttpResponse, HttpServer,
@@ -149,9 +150,12 @@ async fn invoke(
 /// Reads the clocks, and draws all the chance of the invocation from the operating system: instances started from one
 /// image at one instant must not draw the same.
 fn attempt(request: &HttpRequest, limit: Duration) -> Attempt {
-    let id = request.headers().get("x-azure-functions-invocationid").and_then(|id| id.to_str().ok());
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let id = header("x-azure-functions-invocationid").unwrap_or("unknown").to_owned();
     let entropy = Uuid::new_v4().as_u128();
-    Attempt::new(id.unwrap_or("unknown").to_owned(), time_of_day(), Instant::now() + limit, entropy)
+    let mut attempt = Attempt::new(id, time_of_day(), Instant::now() + limit, entropy);
+    attempt.traceparent = header("traceparent").and_then(traceparent);
+    attempt
 }
 
 async fn read(payload: Payload) -> Result<Bytes, InvocationError> {

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 pub struct Attempt {
     /// The host's id of the invocation; the retries of a timer tick share it.
     pub invocation_id: String,
+    /// The [trace](crate::trace_context) to which the host says that the invocation belongs.
+    pub traceparent: Option<String>,
     /// Time of day at which the attempt began.
     pub began: OffsetDateTime,
     /// Latest end: earlier than the host would kill the process, with every other invocation in it.
@@ -24,7 +26,8 @@ impl Attempt {
     #[must_use]
     pub fn new(invocation_id: String, began: OffsetDateTime, deadline: Instant, entropy: u128) -> Self {
         let random = RefCell::new(fastrand::Rng::with_seed((entropy >> 64) as u64 ^ entropy as u64));
-        Self { invocation_id, began, deadline, commit_id: format!("{entropy:032x}"), start: Instant::now(), random }
+        let commit_id = format!("{entropy:032x}");
+        Self { invocation_id, traceparent: None, began, deadline, commit_id, start: Instant::now(), random }
     }
 
     /// Returns the time of day.

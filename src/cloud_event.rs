@@ -23,6 +23,8 @@ pub struct Origin<'a> {
     pub source: &'a str,
     /// `subject`: the id of the operation.
     pub subject: &'a str,
+    /// `traceparent`: the trace to which the operation belongs.
+    pub traceparent: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -35,6 +37,9 @@ struct CloudEvent<'a> {
     time: String,
     subject: &'a str,
     datacontenttype: &'static str,
+    /// [Extension attribute](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/extensions/distributed-tracing.md).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
     data: &'a RawValue,
 }
 
@@ -53,6 +58,7 @@ pub fn bodies(events: &[Event], origin: Origin<'_>, attempt: &Attempt, encoding:
             time: time.clone(),
             subject: origin.subject,
             datacontenttype: "application/json",
+            traceparent: origin.traceparent,
             data: &event.data,
         };
         encoding.encode(xml_safe(serde_json::to_string(&event).unwrap_or_default()))
@@ -74,7 +80,7 @@ mod tests {
             let data = |note: &String| serde_json::value::to_raw_value(note).unwrap();
             let events = notes.each_ref().map(|note| Event { kind: "order.accepted", data: data(note) });
             let key = Key::new("orders", &subject);
-            let origin = Origin { key: &key, source: "/orders", subject: &subject };
+            let origin = Origin { key: &key, source: "/orders", subject: &subject, traceparent: Some("00-a-b-01") };
             let now = datetime!(2026-11-21 10:20 UTC);
             let attempt = Attempt::new(String::new(), now, Instant::now(), 0xc0ffee);
             let bodies = bodies(&events, origin, &attempt, MessageEncoding::Base64);
@@ -92,6 +98,7 @@ mod tests {
                     "time": event["time"],
                     "subject": subject,
                     "datacontenttype": "application/json",
+                    "traceparent": "00-a-b-01",
                     "data": note,
                 }));
             }

@@ -7,7 +7,7 @@
 use crate::{
     json::{Object, is_number},
     quarantine::{Reason, Rejection},
-    trace_context::{is_traceparent, is_tracestate},
+    trace_context::{self, is_traceparent, is_tracestate},
 };
 use base64::{
     DecodeError, Engine, alphabet,
@@ -90,10 +90,19 @@ impl<'a> Message<'a> {
     /// Names the members that transport added: they are not content.
     #[must_use]
     pub fn added_by_transport(&self) -> Vec<&'static str> {
-        let text = |name| self.object.get(name).and_then(|raw| serde_json::from_str::<String>(raw).ok());
         let members = ADDED_BY_TRANSPORT.into_iter();
-        let added = members.filter(|(name, has_grammar)| text(name).is_some_and(|text| has_grammar(&text)));
+        let added = members.filter(|(name, has_grammar)| self.text_of(name).is_some_and(|text| has_grammar(&text)));
         added.map(|(name, _)| name).collect()
+    }
+
+    /// Reads the trace to which the producer says that the message belongs.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<String> {
+        trace_context::traceparent(&self.text_of("traceparent")?)
+    }
+
+    fn text_of(&self, member: &str) -> Option<String> {
+        serde_json::from_str(self.object.get(member)?).ok()
     }
 
     /// Reads the members that a decision needs, by their types.
@@ -484,6 +493,22 @@ mod tests {
         for expected in ["A1b2", "a1B2", "Zoe\u{308}", "注文 7", "طلب-٧", "ऑर्डर", "주문", "סדר", "💶"]
         {
             assert_eq!(id(&format!(r#"{{"id":"{expected}"}}"#)).as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn a_message_belongs_to_the_trace_that_it_names_at_its_top() {
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        for (text, expected) in [
+            (format!(r#"{{"id":1,"traceparent":"{traceparent}"}}"#), Some(traceparent)),
+            (format!(r#"{{"id":1,"traceparent":"\u0030{}"}}"#, &traceparent[1..]), Some(traceparent)),
+            (format!(r#"{{"id":1,"traceparent":"{}"}}"#, traceparent.to_uppercase()), None),
+            (format!(r#"{{"id":1,"traceparent":["{traceparent}"]}}"#), None),
+            (format!(r#"{{"id":1,"Traceparent":"{traceparent}"}}"#), None),
+            (format!(r#"{{"id":1,"headers":{{"traceparent":"{traceparent}"}}}}"#), None),
+            (r#"{"id":1,"traceparent":42}"#.to_owned(), None),
+        ] {
+            assert_eq!(parse(&text).unwrap().traceparent().as_deref(), expected, "{text}");
         }
     }
 

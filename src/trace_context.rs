@@ -17,6 +17,14 @@ pub fn is_traceparent(text: &str) -> bool {
     is_version && is_id(trace_id, 32) && is_id(parent_id, 16) && is_hex(flags, 2)
 }
 
+/// Reads a `traceparent` that is to be passed on: that of a later version in [the form of
+/// ours](https://www.w3.org/TR/trace-context-2/#versioning-of-traceparent), so that all have one length.
+#[must_use]
+pub fn traceparent(text: &str) -> Option<String> {
+    let fields = text.get(2..55).filter(|_| is_traceparent(text))?;
+    Some(format!("00{fields}"))
+}
+
 /// Whether a text is a [`tracestate`](https://www.w3.org/TR/trace-context-2/#tracestate-header-field-values).
 #[must_use]
 pub fn is_tracestate(text: &str) -> bool {
@@ -85,6 +93,17 @@ mod tests {
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0g",
         ] {
             assert!(!is_traceparent(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_traceparent_is_passed_on_in_the_version_that_is_known() {
+        let passed_on = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        for text in [passed_on, &passed_on.replacen("00", "cc", 1), &(passed_on.replacen("00", "01", 1) + "-more")] {
+            assert_eq!(traceparent(text).as_deref(), Some(passed_on), "{text}");
+        }
+        for text in ["", "traceparent", &passed_on.to_uppercase(), &(passed_on.to_owned() + "-more")] {
+            assert_eq!(traceparent(text), None, "{text}");
         }
     }
 

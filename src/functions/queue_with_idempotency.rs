@@ -15,7 +15,10 @@ use crate::{
     attempt::Attempt,
     cloud_event::{self, Origin},
     decision::{Decision, Domain},
-    idempotency::{Fingerprint, Key, Operation, Outcome, outbox, record::check_size},
+    idempotency::{
+        Fingerprint, Key, Operation, Outcome, outbox,
+        record::{check_size, edm_date_time},
+    },
     json::Object,
     message::{self, Message, Text},
     quarantine::{Reason, Rejection},
@@ -77,12 +80,15 @@ fn decide(
     let key = Key::new(domain.scope, message.id());
     let not_content = [&[domain.id_member], domain.ignored, &message.added_by_transport()].concat();
     let fingerprint = Fingerprint::new(message.object(), &not_content);
-    let origin = Origin { key: &key, source: domain.event_source, subject: message.id() };
+    let traceparent = message.traceparent().or_else(|| attempt.traceparent.clone());
+    let origin =
+        Origin { key: &key, source: domain.event_source, subject: message.id(), traceparent: traceparent.as_deref() };
     let events = cloud_event::bodies(&events, origin, attempt, encoding);
     check_size(receipt.get(), &events).map_err(|error| Rejection::invalid_order(error.to_string()))?;
     let receipt = String::from(Box::<str>::from(receipt));
-    let commit_id = attempt.commit_id.clone();
-    Ok((message.id().to_owned(), Operation { key, commit_id, fingerprint, receipt, events }))
+    let (commit_id, invocation) = (attempt.commit_id.clone(), attempt.invocation_id.clone());
+    let operation = Operation { key, commit_id, invocation, traceparent, fingerprint, receipt, events };
+    Ok((message.id().to_owned(), operation))
 }
 
 /// Commits a decided order unless it was committed before, publishes its events, and answers with its receipt.
@@ -99,8 +105,9 @@ pub async fn commit_and_publish(app: &App, decided: Decided, attempt: &Attempt) 
             outbox::publish(&app.ledger, &app.events, &unpublished, attempt).await;
             Ok(operation.receipt)
         }
-        Outcome::Duplicate { receipt, unpublished } => {
-            info!("Duplicate message detected; skipping id={id}");
+        Outcome::Duplicate { receipt, committed_at, invocation, unpublished } => {
+            let committed_at = edm_date_time(committed_at);
+            info!("Duplicate message detected; skipping id={id} committed_at={committed_at} committed_by={invocation}");
             outbox::publish(&app.ledger, &app.events, &unpublished, attempt).await;
             Ok(receipt)
         }
@@ -157,6 +164,24 @@ mod tests {
         let events = operation.events.iter().map(|body| serde_json::from_str::<serde_json::Value>(body).unwrap());
         let events: Vec<_> = events.map(|event| (event["source"].clone(), event["type"].clone())).collect();
         assert_eq!(events, [("/payments".into(), "booked".into()), ("/payments".into(), "audited".into())]);
+    }
+
+    #[test]
+    fn an_operation_and_its_events_belong_to_the_trace_of_the_message_or_else_of_the_invocation() {
+        let [sent, called] = ["a", "b"].map(|digit| format!("00-{}-b7ad6b7169203331-01", digit.repeat(32)));
+        let mut attempt = Attempt::new(String::new(), datetime!(2026-11-21 10:20 UTC), Instant::now(), 1);
+        let traces = |text: &str, attempt: &Attempt| {
+            let operation = read_and_decide(&PAYMENTS, MessageEncoding::None, text, attempt).unwrap().operation;
+            let events = operation.events.iter().map(|body| serde_json::from_str::<serde_json::Value>(body).unwrap());
+            let of_events: Vec<_> = events.map(|event| event["traceparent"].as_str().map(str::to_owned)).collect();
+            assert_eq!(of_events, [operation.traceparent.clone(), operation.traceparent.clone()], "{text}");
+            operation.traceparent
+        };
+        let with = format!(r#"{{"paymentId":7,"cents":250,"traceparent":"{sent}"}}"#);
+        let without = r#"{"paymentId":7,"cents":250,"traceparent":"none"}"#;
+        assert_eq!([traces(&with, &attempt), traces(without, &attempt)], [Some(sent.clone()), None]);
+        attempt.traceparent = Some(called.clone());
+        assert_eq!([traces(&with, &attempt), traces(without, &attempt)], [Some(sent), Some(called)]);
     }
 
     #[test]

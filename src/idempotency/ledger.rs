@@ -81,6 +81,10 @@ pub enum Outcome {
     Duplicate {
         /// Answer to the first delivery.
         receipt: String,
+        /// Time at which it took effect.
+        committed_at: OffsetDateTime,
+        /// Invocation in which it did, by the host's id.
+        invocation: String,
         /// Events that the first delivery left behind.
         unpublished: Vec<OutboxEntry>,
     },
@@ -181,7 +185,8 @@ impl Ledger {
     async fn duplicate(&self, key: &Key, record: StoredRecord, now: OffsetDateTime) -> Outcome {
         let may_be_left = REPUBLISH_AGE.contains(&(now - record.committed_at));
         let unpublished = if may_be_left { self.unpublished_of(key, record.events).await } else { Vec::new() };
-        Outcome::Duplicate { receipt: record.receipt, unpublished }
+        let StoredRecord { receipt, committed_at, invocation, .. } = record;
+        Outcome::Duplicate { receipt, committed_at, invocation, unpublished }
     }
 
     /// Lists the events of an operation that are not published. The operation stands whether or not they can be read.

@@ -74,6 +74,10 @@ pub struct Operation {
     pub key: Key,
     /// Identity of the attempt that commits it.
     pub commit_id: String,
+    /// Invocation in which it does, by the host's id.
+    pub invocation: String,
+    /// [Trace](crate::trace_context) to which it belongs.
+    pub traceparent: Option<String>,
     /// Content of its message.
     pub fingerprint: Fingerprint,
     /// Answer to this delivery and to all later ones, once it is committed.
@@ -102,6 +106,9 @@ enum Properties<'a> {
         fingerprint: &'a str,
         receipt: &'a str,
         commit_id: &'a str,
+        invocation: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        traceparent: Option<&'a str>,
         events: usize,
         #[serde(rename = "committed_at@odata.type")]
         committed_at_type: &'static str,
@@ -129,13 +136,15 @@ const DATE_TIME: &str = "Edm.DateTime";
 /// about it; then its index row, and the events.
 #[must_use]
 pub fn rows<'a>(operation: &'a Operation, now: OffsetDateTime, retention: Duration) -> Vec<Row<'a>> {
-    let Operation { key, commit_id, fingerprint, receipt, events } = operation;
+    let Operation { key, commit_id, invocation, traceparent, fingerprint, receipt, events } = operation;
     let row = |row_key, properties| Row { partition_key: key.partition_key(), row_key, schema: SCHEMA, properties };
     let expires_at = now.saturating_add(retention);
     let record = Properties::Record {
         fingerprint: fingerprint.as_str(),
         receipt,
         commit_id,
+        invocation,
+        traceparent: traceparent.as_deref(),
         events: events.len(),
         committed_at_type: DATE_TIME,
         committed_at: edm_date_time(now),
@@ -170,6 +179,9 @@ pub struct StoredRecord {
     /// Id of the attempt that committed it.
     #[serde(default)]
     pub commit_id: String,
+    /// Invocation in which it did.
+    #[serde(default)]
+    pub invocation: String,
     /// Number of its events.
     #[serde(default)]
     pub events: usize,
@@ -203,6 +215,8 @@ mod tests {
         let operation = Operation {
             key: Key::new("orders", "order-123"),
             commit_id: "c0ffee".to_owned(),
+            invocation: "5b0c1f4e".to_owned(),
+            traceparent: Some("00-a-b-01".to_owned()),
             fingerprint: Fingerprint::new(&object, &["id"]),
             receipt: r#"{"id":"order-123"}"#.to_owned(),
             events: vec!["{}".to_owned()],
@@ -218,6 +232,8 @@ mod tests {
                 "fingerprint": operation.fingerprint.as_str(),
                 "receipt": r#"{"id":"order-123"}"#,
                 "commit_id": "c0ffee",
+                "invocation": "5b0c1f4e",
+                "traceparent": "00-a-b-01",
                 "events": 1,
                 "committed_at@odata.type": "Edm.DateTime",
                 "committed_at": "2026-11-21T08:20:00.5000000Z",
@@ -232,6 +248,8 @@ mod tests {
         let operation = Operation {
             key: Key::new("orders", "order-123"),
             commit_id: "c0ffee".to_owned(),
+            invocation: "5b0c1f4e".to_owned(),
+            traceparent: None,
             fingerprint: Fingerprint::new(&Object::parse("{}").unwrap(), &[]),
             receipt: String::new(),
             events: Vec::new(),
@@ -253,6 +271,8 @@ mod tests {
         let operation = Operation {
             key: Key::new("orders", "order-123"),
             commit_id: "c0ffee".to_owned(),
+            invocation: "5b0c1f4e".to_owned(),
+            traceparent: None,
             fingerprint: Fingerprint::new(&Object::parse("{}").unwrap(), &[]),
             receipt: String::new(),
             events: vec!["{}".to_owned(); 4],

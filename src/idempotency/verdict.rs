@@ -59,6 +59,7 @@ mod tests {
             fingerprint: fingerprint.as_str().to_owned(),
             receipt: "the first receipt".to_owned(),
             commit_id: "first".to_owned(),
+            invocation: String::new(),
             events: 1,
             committed_at: time::macros::datetime!(2026-11-21 10:20 UTC),
         }

@@ -155,11 +155,14 @@ impl App {
         self.queues.forget();
     }
 
+    /// Reads the records.
+    pub(crate) async fn records(&self) -> Vec<Row> {
+        self.rows().await.into_iter().filter(|row| text(row, "RowKey").starts_with("record~")).collect()
+    }
+
     /// Returns the receipts of all records, in order.
     pub(crate) async fn receipts(&self) -> Vec<String> {
-        let rows = self.rows().await;
-        let records = rows.iter().filter(|row| text(row, "RowKey").starts_with("record~"));
-        let mut receipts: Vec<_> = records.map(|row| text(row, "receipt")).collect();
+        let mut receipts: Vec<_> = self.records().await.iter().map(|row| text(row, "receipt")).collect();
         receipts.sort();
         receipts
     }

@@ -5,10 +5,12 @@ use base64::{
     Engine,
     prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD},
 };
+use handler::idempotency::record;
 use local_host::Invocation;
 use serde_json::json;
 use std::time::Duration;
 use test_storage::Kind;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 const ORDER: &str = r#"{"id":"order-123","amount":42}"#;
 const RECEIPT: &str = r#"{"id":"order-123","status":"accepted","amount":42}"#;
@@ -36,8 +38,13 @@ async fn a_new_order_is_committed_and_answered_with_its_receipt() {
 #[tokio::test]
 async fn every_spelling_of_the_same_order_is_a_duplicate_with_the_first_receipt() {
     let app = App::start().await;
-    app.send(ORDER).await;
+    let committed_by = app.send(ORDER).await.id;
     let first = app.rows().await;
+    let committed_at = OffsetDateTime::parse(&text(&app.records().await[0], "committed_at"), &Rfc3339).unwrap();
+    let committed_at = record::edm_date_time(committed_at);
+    let line = format!(
+        "Duplicate message detected; skipping id=order-123 committed_at={committed_at} committed_by={committed_by}"
+    );
     for duplicate in [
         ORDER.to_owned(),
         "{ \"amount\" : 42 ,\n\t\"id\":\"order-123\" }".to_owned(),
@@ -50,7 +57,7 @@ async fn every_spelling_of_the_same_order_is_a_duplicate_with_the_first_receipt(
     ] {
         let invocation = app.send(&duplicate).await;
         assert_eq!(invocation.return_value, Some(json!(RECEIPT)), "{duplicate}");
-        assert_eq!(invocation.logs, ["Duplicate message detected; skipping id=order-123"], "{duplicate}");
+        assert_eq!(invocation.logs, [line.as_str()], "{duplicate}");
     }
     app.drain().await;
     assert_eq!(app.rows().await, first, "the record is never touched again");

@@ -1,6 +1,6 @@
 //! The HTTP side of the handler, spoken to directly: what is served, what is not, and what survives.
 
-use crate::app::{App, LIMIT};
+use crate::app::{App, LIMIT, text};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::{
@@ -13,9 +13,13 @@ fn invocation(message: &str) -> String {
 }
 
 async fn post(app: &App, path: &str, body: impl Into<reqwest::Body>) -> reqwest::Response {
+    request(app, path).body(body).send().await.unwrap()
+}
+
+fn request(app: &App, path: &str) -> reqwest::RequestBuilder {
     let url = format!("http://127.0.0.1:{}{path}", app.host.worker_port());
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    client.post(url).header("content-type", "application/json").body(body).send().await.unwrap()
+    client.post(url).header("content-type", "application/json")
 }
 
 /// Sends bytes as they are and reads what comes until the connection is closed.
@@ -67,6 +71,29 @@ async fn an_invocation_that_cannot_be_decoded_fails_and_says_where() {
     let answer = post(&app, "/scheduled_with_retry", r#"{"Data":{"timer":{"IsPastDue":3}}}"#).await;
     assert!(answer.text().await.unwrap().contains("at Data.timer.IsPastDue: "));
     assert!(app.rows().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_order_belongs_to_the_trace_of_its_message_or_else_of_its_invocation() {
+    let app = App::start().await;
+    let trace = |id: char| format!("00-{}-b7ad6b7169203331-01", String::from(id).repeat(32));
+    let (sent, called) = (trace('a'), trace('b'));
+    for (message, header, expected) in [
+        (json!({ "id": "both", "traceparent": sent }), called.as_str(), json!(sent)),
+        (json!({ "id": "header", "traceparent": "none" }), called.as_str(), json!(called)),
+        (json!({ "id": "malformed" }), &called[1..], Value::Null),
+        (json!({ "id": "not text" }), "\u{e9}", Value::Null),
+    ] {
+        let request = request(&app, "/queue_with_idempotency").header("traceparent", header);
+        let answer = request.body(invocation(&message.to_string())).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{message}");
+        let event = app.events().await.into_iter().find(|event| event["subject"] == message["id"]).unwrap();
+        let records = app.records().await;
+        let record =
+            records.iter().find(|record| text(record, "receipt").contains(&message["id"].to_string())).unwrap();
+        let stored = record.get("traceparent").cloned().unwrap_or_default();
+        assert_eq!((&stored, &event["traceparent"]), (&expected, &expected), "{message}");
+    }
 }
 
 #[tokio::test]

@@ -45,6 +45,21 @@ async fn an_accepted_order_is_announced_in_the_documented_envelope() {
 }
 
 #[tokio::test]
+async fn an_order_its_event_and_its_invocation_belong_to_one_trace() {
+    let app = App::start_with(&[("APPLICATIONINSIGHTS_CONNECTION_STRING", "InstrumentationKey=0")]).await;
+    app.fail_events(Fault::Status(503, Vec::new(), String::new()));
+    app.send(ORDER).await;
+    let waiting = event(&text(&app.outbox().await[0], "body"));
+    app.queues.lift();
+    app.age().await;
+    // A delivery with a trace of its own publishes it as it was committed.
+    app.send(ORDER).await;
+    let trace = text(&app.records().await[0], "traceparent");
+    assert_eq!(trace.split('-').map(str::len).collect::<Vec<_>>(), [2, 32, 16, 2], "{trace}");
+    assert_eq!((waiting["traceparent"].as_str(), app.events().await), (Some(trace.as_str()), vec![waiting.clone()]));
+}
+
+#[tokio::test]
 async fn nothing_is_announced_that_is_not_committed() {
     let app = App::start().await;
     app.send(ORDER).await;

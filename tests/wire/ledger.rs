@@ -34,6 +34,8 @@ fn operation(content: &str, events: &[&str]) -> Operation {
     Operation {
         key: Key::new("orders", "order-123"),
         commit_id: attempt().commit_id,
+        invocation: attempt().invocation_id,
+        traceparent: None,
         fingerprint: Fingerprint::new(&Object::parse(content).unwrap(), &["id"]),
         receipt: "my receipt".to_owned(),
         events: events.iter().map(|body| (*body).to_owned()).collect(),
@@ -92,12 +94,17 @@ fn record(content: &str, commit_id: &str, schema: i32) -> serde_json::Value {
     let fingerprint = Fingerprint::new(&Object::parse(content).unwrap(), &["id"]);
     serde_json::json!({
         "schema": schema, "fingerprint": fingerprint.as_str(), "receipt": "first receipt", "commit_id": commit_id,
-        "committed_at": "2026-11-21T10:19:00.1234567Z",
+        "committed_at": "2026-11-21T10:19:00.1234567Z", "invocation": "first invocation",
     })
 }
 
 fn duplicate() -> Outcome {
-    Outcome::Duplicate { receipt: "first receipt".to_owned(), unpublished: vec![] }
+    Outcome::Duplicate {
+        receipt: "first receipt".to_owned(),
+        committed_at: datetime!(2026-11-21 10:19:00.1234567 UTC),
+        invocation: "first invocation".to_owned(),
+        unpublished: vec![],
+    }
 }
 
 /// The commit ids that were sent.
@@ -292,6 +299,18 @@ async fn the_record_says_when_it_expires() {
     let hash = record["RowKey"].as_str().unwrap().replace("record~", "");
     let index = &script.received()[0].entities()[1];
     assert_eq!(index["RowKey"], format!("expiry~001797848400~{hash}~00000000000000000000000000000001"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_record_names_the_invocation_that_committed_it_and_its_trace_if_it_has_one() {
+    for traceparent in [None, Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned())] {
+        let script = Script::new([committed()]);
+        let operation = Operation { traceparent: traceparent.clone(), ..operation(SAME, &[]) };
+        ledger(&script).commit(&operation, &attempt()).await.unwrap();
+        let record = &script.received()[0].entities()[0];
+        assert_eq!(record["invocation"], "5b0c1f4e");
+        assert_eq!(record.get("traceparent").and_then(|value| value.as_str()), traceparent.as_deref());
+    }
 }
 
 #[tokio::test(start_paused = true)]
