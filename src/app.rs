@@ -152,7 +152,8 @@ async fn invoke(
 fn attempt(request: &HttpRequest, limit: Duration) -> Attempt {
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     let id = header("x-azure-functions-invocationid").unwrap_or("unknown").to_owned();
-    let entropy = Uuid::new_v4().as_u128();
+    // A UUID has 122 random bits; two of them, one shifted, have all 128.
+    let entropy = Uuid::new_v4().as_u128() ^ Uuid::new_v4().as_u128().rotate_left(32);
     let mut attempt = Attempt::new(id, time_of_day(), Instant::now() + limit, entropy);
     attempt.traceparent = header("traceparent").and_then(traceparent);
     attempt
