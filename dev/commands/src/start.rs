@@ -126,7 +126,7 @@ fn print_help() {
 Send an order:      cargo send '{{"id":"order-123","amount":42}}'
 Fire the timer:     curl -X POST http://localhost:{ADMIN_PORT}/admin/functions/scheduled_with_retry \
                       -H 'Content-Type: application/json' -d '{{}}'
-Storage Explorer:   Local & Attached > Storage Accounts > Emulator - Default Ports
+Storage Explorer:   Emulator & Attached > Storage Accounts > Emulator - Default Ports
                     or attach with the connection string UseDevelopmentStorage=true
 Stop everything:    Ctrl-C
 "#
