@@ -15,7 +15,7 @@
 //!
 //! # Invariants
 //!
-//! - The domain and everything in [`idempotency`] but ledger and outbox is pure.
+//! - The domain is pure, and so are key, record and verdict in [`idempotency`].
 //! - Only [`idempotency::ledger`] writes the table. It inserts, and deletes as seen; nothing is ever overwritten.
 //! - Only [`idempotency::outbox`] publishes, and only what is committed.
 //! - A 2xx is answered only when the order is committed, proven a duplicate, or kept in quarantine.

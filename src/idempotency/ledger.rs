@@ -31,11 +31,6 @@ pub const PUBLISH_GRACE: Duration = Duration::seconds(30);
 /// later, the timer has had its turn.
 const REPUBLISH_AGE: Range<Duration> = PUBLISH_GRACE..Duration::minutes(15);
 
-/// Time for which a record is kept beyond its retention. The retention counts from the first request of its commit, by the
-/// clock of its worker, but the insert may come later, and the clocks of two workers differ. This covers the retries of a
-/// commit, half an hour for a lost request, and clocks ten minutes off each way.
-pub const PURGE_MARGIN: Duration = Duration::hours(1);
-
 /// The records of all committed operations.
 #[derive(Debug)]
 pub struct Ledger {

@@ -3,16 +3,23 @@
 //! The time of expiry is the key of an index row beside each record, so finding what is due is the read of a range,
 //! whatever the size of the table. An index row is never deleted while its record stands; without a record it is
 //! harmless. Nothing is remembered between ticks: what is due and left is found again.
+//!
+//! Fifty records cost fifty reads, which find their `ETag`s, and one transaction; a hundred index rows come with one query.
 
 use super::{
     key::buckets,
-    ledger::{Error, Ledger, PURGE_MARGIN, Progress},
+    ledger::{Error, Ledger, Progress},
     outbox::BUCKETS_AT_ONCE,
 };
 use crate::{attempt::Attempt, storage::batch::MAX_OPERATIONS};
 use futures::{StreamExt, stream};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
+
+/// Time for which a record is kept beyond its retention. The retention counts from the first request of its commit, by the
+/// clock of its worker, but the insert may come later, and the clocks of two workers differ. This covers the retries of a
+/// commit, half an hour for a lost request, and clocks ten minutes off each way.
+pub const PURGE_MARGIN: Duration = Duration::hours(1);
 
 /// Result of a purge.
 #[derive(Debug, Default)]

@@ -23,7 +23,7 @@ use test_storage::{
 use workspace::{Sample, app_root, build_handler, heading, samples};
 
 use crate::{
-    outcome::Outcome,
+    promises::Outcome,
     queues::{ORDERS, QUEUES, TABLE},
 };
 

@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind the development commands")]
 
 mod demo;
-mod outcome;
+mod promises;
 mod start;
 mod send;
 mod queues;
