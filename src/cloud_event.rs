@@ -27,6 +27,16 @@ pub struct Origin<'a> {
     pub traceparent: Option<&'a str>,
 }
 
+/// Room for a trace, in bytes of JSON. It is kept free in an event without one, so that the size of an event depends on its
+/// order alone: a copy that comes with a trace must not be too large where the first one was not.
+const ROOM_FOR_TRACE: &str = ",'traceparent':'00-00000000000000000000000000000000-0000000000000000-00'";
+
+/// Returns the room that `events` of this origin keep free, in bytes as they are published.
+#[must_use]
+pub fn room_for_trace(origin: Origin<'_>, encoding: MessageEncoding) -> usize {
+    if origin.traceparent.is_some() { 0 } else { encoding.encode(ROOM_FOR_TRACE.to_owned()).len() }
+}
+
 #[derive(Serialize)]
 struct CloudEvent<'a> {
     specversion: &'static str,

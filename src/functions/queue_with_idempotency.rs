@@ -84,7 +84,8 @@ fn decide(
     let origin =
         Origin { key: &key, source: domain.event_source, subject: message.id(), traceparent: traceparent.as_deref() };
     let events = cloud_event::bodies(&events, origin, attempt, encoding);
-    check_size(receipt.get(), &events).map_err(|error| Rejection::invalid_order(error.to_string()))?;
+    let room = cloud_event::room_for_trace(origin, encoding);
+    check_size(receipt.get(), &events, room).map_err(|error| Rejection::invalid_order(error.to_string()))?;
     let receipt = String::from(Box::<str>::from(receipt));
     let (commit_id, invocation) = (attempt.commit_id.clone(), attempt.invocation_id.clone());
     let operation = Operation { key, commit_id, invocation, traceparent, fingerprint, receipt, events };
@@ -213,6 +214,35 @@ mod tests {
             ),
         ] {
             assert_eq!(decided(text).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn a_trace_does_not_decide_whether_the_events_of_an_order_are_too_large() {
+        #[derive(Deserialize)]
+        struct Length {
+            length: usize,
+        }
+        let domain = Domain {
+            decide: |message| {
+                let Length { length } = message.read()?;
+                let events = vec![Event { kind: "booked", data: to_json(&"x".repeat(length))? }];
+                Ok(Decision { receipt: to_json(&0)?, events })
+            },
+            ..PAYMENTS
+        };
+        for encoding in [MessageEncoding::Base64, MessageEncoding::None] {
+            let mut accepted = Vec::new();
+            for length in (23_900..24_500).chain(32_100..32_700) {
+                let text = format!(r#"{{"paymentId":7,"length":{length}}}"#);
+                let now = datetime!(2026-11-21 10:20 UTC);
+                let mut attempt = Attempt::new(String::new(), now, Instant::now(), 1);
+                let without = read_and_decide(&domain, encoding, &text, &attempt).is_ok();
+                attempt.traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
+                assert_eq!(read_and_decide(&domain, encoding, &text, &attempt).is_ok(), without, "{length}");
+                accepted.push(without);
+            }
+            assert!(accepted.contains(&true) && accepted.contains(&false));
         }
     }
 

@@ -94,8 +94,8 @@ pub fn partition_key(bucket: u8) -> String {
     format!("bucket~{bucket:02x}")
 }
 
-/// Lists all buckets. The first one is another one every five minutes, so that no bucket is always the last, for which
-/// there may be no time.
+/// Lists all buckets. The first one follows from the time by a hash, so that no bucket is always the last, for which there
+/// may be no time.
 pub fn buckets(now: OffsetDateTime) -> impl Iterator<Item = u8> {
     let turn = now.unix_timestamp().div_euclid(5 * 60);
     let first = digest(&[&turn.to_be_bytes()])[0] >> 2;

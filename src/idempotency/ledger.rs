@@ -17,9 +17,9 @@ use crate::{
     backoff::{Backoff, retry},
     storage::{self, RowTag, Table, table::Pages},
 };
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Deserializer};
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 use time::{Duration, OffsetDateTime};
 use tracing::warn;
 
@@ -30,6 +30,9 @@ pub const PUBLISH_GRACE: Duration = Duration::seconds(30);
 /// `visibilityTimeout`, or after ten minutes when the host itself is gone. Before, the first delivery may be at work;
 /// later, the timer has had its turn.
 const REPUBLISH_AGE: Range<Duration> = PUBLISH_GRACE..Duration::minutes(15);
+
+/// Number of records of a bucket that a purge reads at the same time.
+const READS_AT_ONCE: usize = 4;
 
 /// The records of all committed operations.
 #[derive(Debug)]
@@ -123,8 +126,8 @@ impl Ledger {
     ///
     /// It is not known to be committed, and the next delivery has to look again.
     pub async fn commit(&self, operation: &Operation, attempt: &Attempt) -> Result<Outcome, Error> {
-        let rows = rows(operation, attempt.time(), self.retention);
         retry(attempt.deadline, Backoff::PATIENT.delays(attempt.random()), Error::wait_before_retry, async || {
+            let rows = rows(operation, attempt.time(), self.retention);
             let error = match self.insert(&operation.key, &rows).await {
                 Ok(etags) => return Ok(Outcome::Committed(self.inserted(operation, etags).await)),
                 Err(error) if error.is_conflict() || error.may_be_applied() => error,
@@ -228,34 +231,46 @@ impl Ledger {
 
     /// Deletes index rows of a bucket, each together with the record that it leads to, and says how many records those
     /// were. An index row whose record is gone, or was committed anew, leads to none. A record of a later version stays.
-    pub(super) async fn delete_expired(&self, bucket: u8, index_rows: Vec<RowTag>) -> Result<usize, storage::Error> {
-        let partition_key = partition_key(bucket);
-        let (mut rows, mut records) = (Vec::with_capacity(2 * index_rows.len()), 0);
-        for index in index_rows {
-            let Some((row_key, commit_id)) = expired_record(&index.row_key) else { continue };
-            match self.table.get::<StoredRecord>(&partition_key, &row_key).await? {
-                Some(record) if record.schema != SCHEMA => continue,
-                Some(record) if record.commit_id == commit_id => {
-                    rows.push(RowTag { row_key, etag: record.etag });
-                    records += 1;
-                }
+    pub(super) async fn delete_expired(&self, bucket: u8, index_rows: &[RowTag]) -> Result<usize, storage::Error> {
+        let partition_key = &partition_key(bucket);
+        let found = index_rows.iter().filter_map(|index| Some((index, expired_record(&index.row_key)?)));
+        let reads = found.map(async |(index, (row_key, commit_id))| {
+            let record = self.table.get::<StoredRecord>(partition_key, &row_key).await?;
+            let record = record.filter(|record| record.commit_id == commit_id || record.schema != SCHEMA);
+            let record = record.map(|record| (record.schema, RowTag { row_key, etag: record.etag }));
+            Ok::<_, storage::Error>((record, index))
+        });
+        let read: Vec<_> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
+        let (mut rows, mut records) = (Vec::with_capacity(2 * read.len()), BTreeSet::new());
+        for (record, index) in &read {
+            match record {
+                Some((schema, _)) if *schema != SCHEMA => continue,
+                // A copied index row leads to the same record.
+                Some((_, record)) if records.insert(&record.row_key) => rows.push(record),
                 Some(_) | None => {}
             }
             rows.push(index);
         }
-        self.delete(&partition_key, &rows.iter().collect::<Vec<_>>()).await?;
-        Ok(records)
+        self.delete(partition_key, &rows).await?;
+        Ok(records.len())
     }
 
-    /// Deletes rows of one partition as they were seen. One that is gone was deleted by another instance.
+    /// Deletes rows of one partition as they were seen. One that is gone was deleted by another instance. One that was
+    /// changed stays, and with it the index row behind it.
     async fn delete(&self, partition_key: &str, rows: &[&RowTag]) -> Result<(), storage::Error> {
         if rows.is_empty() {
             return Ok(());
         }
         match self.table.delete_all(partition_key, rows).await {
             Err(error) if error.is_changed_or_gone() && rows.len() > 1 => {
+                let mut is_kept = false;
                 for row in rows {
-                    self.table.delete_all(partition_key, &[row]).await.or_else(ignore_gone)?;
+                    if std::mem::take(&mut is_kept) && row.row_key.starts_with("expiry~") {
+                        continue;
+                    }
+                    let deleted = self.table.delete_all(partition_key, &[row]).await;
+                    is_kept = matches!(&deleted, Err(error) if !error.is_row_missing());
+                    deleted.or_else(ignore_gone)?;
                 }
                 Ok(())
             }

@@ -16,9 +16,9 @@ use futures::{StreamExt, stream};
 use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
 
-/// Time for which a record is kept beyond its retention. The retention counts from the first request of its commit, by the
-/// clock of its worker, but the insert may come later, and the clocks of two workers differ. This covers the retries of a
-/// commit, half an hour for a lost request, and clocks ten minutes off each way.
+/// Time for which a record is kept beyond its retention. The retention counts from the request that inserts it, by the
+/// clock of its worker, but that may arrive late, and the clocks of two workers differ. This covers half an hour for a lost
+/// request, and clocks ten minutes off each way.
 pub const PURGE_MARGIN: Duration = Duration::hours(1);
 
 /// Result of a purge.
@@ -64,7 +64,10 @@ async fn purge_bucket(ledger: &Ledger, bucket: u8, before: OffsetDateTime, stop:
         };
         // Two rows for each record, in one transaction.
         for index_rows in page.chunks(MAX_OPERATIONS / 2) {
-            match ledger.delete_expired(bucket, index_rows.to_vec()).await {
+            if Instant::now() >= stop {
+                return purged.stop(Error::OutOfTime);
+            }
+            match ledger.delete_expired(bucket, index_rows).await {
                 Ok(records) => purged.done += records,
                 Err(error) => return purged.stop(error.into()),
             }

@@ -23,7 +23,7 @@ pub const MAX_TEXT: usize = 32_768;
 pub const MAX_EVENTS: usize = MAX_OPERATIONS - 2;
 
 /// The most all texts of one operation can have, in bytes. A transaction has at most 4 MiB; in it every text is escaped
-/// once more, which doubles it at worst, and every entity has half a kilobyte around it.
+/// once more, which doubles it at worst, and every entity has less than a kilobyte around it.
 pub const MAX_TEXTS: usize = 2 * 1024 * 1024 - 64 * 1024;
 
 /// An operation that does not fit into the table or the queue.
@@ -31,27 +31,28 @@ pub const MAX_TEXTS: usize = 2 * 1024 * 1024 - 64 * 1024;
 #[error("{0}")]
 pub struct TooLarge(String);
 
-/// Checks that a `receipt` and the bodies of its `events`, encoded as they are published, can be committed and published.
+/// Checks that a `receipt` and the bodies of its `events`, encoded as they are published, can be committed and published,
+/// each event with so much `room` more.
 ///
 /// # Errors
 ///
 /// The limit that is broken.
-pub fn check_size(receipt: &str, events: &[String]) -> Result<(), TooLarge> {
-    check_text("the receipt", receipt)?;
+pub fn check_size(receipt: &str, events: &[String], room: usize) -> Result<(), TooLarge> {
+    check_text("the receipt", receipt, 0)?;
     if events.len() > MAX_EVENTS {
         let limit =
             format!("more than the {MAX_EVENTS} of an entity group transaction beside the record and its index row");
         return Err(TooLarge(format!("there are {} events, {limit}", events.len())));
     }
     for (index, event) in events.iter().enumerate() {
-        check_text(&format!("event {index} as published"), event)?;
-        if !queue::fits(event) {
+        check_text(&format!("event {index} as published"), event, room)?;
+        if !queue::fits(event, room) {
             let limit =
                 format!("more than the {MAX_MESSAGE} of a queue message, or more than that when escaped in XML");
-            return Err(TooLarge(format!("event {index} as published has {} bytes, {limit}", event.len())));
+            return Err(TooLarge(format!("event {index} as published has {} bytes, {limit}", event.len() + room)));
         }
     }
-    let bytes = receipt.len() + events.iter().map(String::len).sum::<usize>();
+    let bytes = receipt.len() + events.iter().map(|event| event.len() + room).sum::<usize>();
     if bytes > MAX_TEXTS {
         let limit = format!("more than the {MAX_TEXTS} that surely fit into an entity group transaction");
         return Err(TooLarge(format!("receipt and events have {bytes} bytes, {limit}")));
@@ -59,8 +60,8 @@ pub fn check_size(receipt: &str, events: &[String]) -> Result<(), TooLarge> {
     Ok(())
 }
 
-fn check_text(name: &str, text: &str) -> Result<(), TooLarge> {
-    let units = text.encode_utf16().count();
+fn check_text(name: &str, text: &str, room: usize) -> Result<(), TooLarge> {
+    let units = text.encode_utf16().count() + room;
     if units > MAX_TEXT {
         return Err(TooLarge(format!("{name} has {units} UTF-16 units, more than the {MAX_TEXT} of a table property")));
     }
@@ -314,10 +315,10 @@ mod tests {
         let text = |length| "x".repeat(length);
         #[track_caller]
         fn check(receipt: &str, events: &[String], limit: &str) {
-            let error = check_size(receipt, events).unwrap_err().to_string();
+            let error = check_size(receipt, events, 0).unwrap_err().to_string();
             assert!(error.starts_with(limit), "{error}");
         }
-        assert_eq!(check_size(&text(MAX_TEXT), &[text(MAX_TEXT)]), Ok(()));
+        assert_eq!(check_size(&text(MAX_TEXT), &[text(MAX_TEXT)], 0), Ok(()));
         check(&text(MAX_TEXT + 1), &[], "the receipt has 32769 UTF-16 units, more than the 32768 of a table property");
         check("", &[text(1), text(MAX_TEXT + 1)], "event 1 as published has 32769 UTF-16 units");
         check(
@@ -326,10 +327,12 @@ mod tests {
             "event 0 as published has 66000 bytes, more than the 65536 of a queue message",
         );
         check("", &["&".repeat(30_000)], "event 0 as published has 30000 bytes");
-        assert_eq!(check_size("", &vec![text(1); MAX_EVENTS]), Ok(()));
+        assert_eq!(check_size("", &vec![text(1); MAX_EVENTS], 0), Ok(()));
         check("", &vec![text(1); MAX_EVENTS + 1], "there are 99 events, more than the 98");
+        assert_eq!(check_size("", &[text(MAX_TEXT - 96)], 96), Ok(()));
+        assert!(check_size("", &[text(MAX_TEXT - 95)], 96).is_err());
         let all = vec![text(MAX_TEXT); MAX_TEXTS / MAX_TEXT];
-        assert_eq!(check_size("", &all), Ok(()));
+        assert_eq!(check_size("", &all, 0), Ok(()));
         check("x", &all, "receipt and events have 2031617 bytes, more than the 2031616");
     }
 

@@ -113,6 +113,17 @@ impl App {
         date(&self.account, self.rows().await, past_grace()).await;
     }
 
+    /// Lets all records expire in the past.
+    pub(crate) async fn expire(&self) {
+        for mut index_row in self.index_rows().await {
+            self.account.delete_row(TABLE, &index_row).await.unwrap();
+            let row_key = text(&index_row, "RowKey");
+            let (_, record) = row_key["expiry~".len()..].split_once('~').unwrap();
+            index_row.insert("RowKey".to_owned(), format!("expiry~001577836800~{record}").into());
+            self.account.insert_row(TABLE, &index_row).await.unwrap();
+        }
+    }
+
     /// Returns everything in the table but the index rows of the records.
     pub(crate) async fn rows(&self) -> Vec<Row> {
         let rows = self.account.rows(TABLE).await.unwrap();

@@ -259,12 +259,7 @@ async fn a_record_that_has_expired_is_kept_while_its_event_is_unpublished() {
     app.fail_events(Fault::Status(403, Vec::new(), String::new()));
     assert!(app.send(ORDER).await.succeeded);
     app.age().await;
-    let mut index_row = app.index_rows().await.remove(0);
-    app.account.delete_row(TABLE, &index_row).await.unwrap();
-    let row_key = text(&index_row, "RowKey");
-    let (_, record) = row_key["expiry~".len()..].split_once('~').unwrap();
-    index_row.insert("RowKey".to_owned(), format!("expiry~001577836800~{record}").into());
-    app.account.insert_row(TABLE, &index_row).await.unwrap();
+    app.expire().await;
 
     assert!(!app.host.fire_timer(TIMER).await.unwrap().succeeded);
     assert_eq!((app.receipts().await.len(), app.outbox().await.len()), (1, 1));

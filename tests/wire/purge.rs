@@ -107,6 +107,34 @@ async fn a_row_that_somebody_else_deleted_does_not_keep_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_index_row_stays_with_its_record_when_that_was_changed_meanwhile() {
+    let changed =
+        azure::batch(&[azure::refused_operation("412 Precondition Failed", 0, "UpdateConditionNotSatisfied")]);
+    let refused = azure::refused(412, "UpdateConditionNotSatisfied").into();
+    let script = Script::new([index_rows(&["a"]), record("first", 1), changed.into(), refused]);
+    assert!(purge_one(&script).await.cause.is_none());
+    assert_eq!(script.kinds(), ["query", "get", "batch", "delete"], "the record only");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_index_rows_of_one_record_delete_it_once() {
+    let copies = page(&["expiry~001~a~first", "expiry~002~a~first"]);
+    let script = Script::new([copies, record("first", 1), record("first", 1), deleted(3)]);
+    let purged = purge_one(&script).await;
+    assert_eq!((purged.records, purged.cause.is_none()), (1, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_ends_between_two_transactions_of_a_page_when_its_time_is_up() {
+    let hashes: Vec<_> = (0..100).map(|n| format!("{n:03}")).collect();
+    let rows = index_rows(&hashes.iter().map(String::as_str).collect::<Vec<_>>());
+    let slow = Step::Slow(Duration::from_secs(120), azure::batch(&vec![azure::inserted(); 100]));
+    let script = Script::new([rows].into_iter().chain((0..50).map(|_| record("first", 1))).chain([slow]));
+    let purged = purge_one(&script).await;
+    assert_eq!((purged.records, purged.backlog, purged.cause.is_none()), (50, 1, true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_rows_that_are_gone_or_changed_make_a_refused_delete_harmless() {
     for (answer, is_ok) in [
         (azure::refused(404, "ResourceNotFound"), true),

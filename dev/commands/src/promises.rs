@@ -67,7 +67,9 @@ impl Outcome {
         vec![
             (
                 "the new order is committed once, and nothing else is stored".to_owned(),
-                self.count("record~") == committed && self.rows.len() == committed + self.count("expiry~"),
+                self.count("record~") == committed
+                    && self.count("expiry~") == committed
+                    && self.rows.len() == 2 * committed,
             ),
             ("its duplicate got the first receipt".to_owned(), self.duplicates_got_the_first_receipt()),
             (
