@@ -1,4 +1,4 @@
-//! What an order costs the handler's processor, piece by piece and without a network.
+//! Processor time of an order, piece by piece and without a network.
 //!
 //! `cargo bench --package benches`. Beside the times stand the allocations of one call, which do not depend on the
 //! machine. `cargo load` measures the same from outside, with the sockets.

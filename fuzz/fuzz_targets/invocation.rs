@@ -5,7 +5,7 @@
 use handler::protocol::invocation::{queue_message, timer_tick};
 use libfuzzer_sys::fuzz_target;
 
-/// As the host wraps a message: a JSON string in a JSON string.
+/// Wraps a message as the host does: a JSON string in a JSON string.
 fn from_the_host(message: &str) -> Vec<u8> {
     let once = serde_json::Value::from(message).to_string();
     serde_json::json!({ "Data": { "msg": once }, "Metadata": { "DequeueCount": "1" } }).to_string().into_bytes()

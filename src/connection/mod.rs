@@ -124,7 +124,7 @@ mod tests {
         Connection::from_settings(&settings.collect())
     }
 
-    /// As they stand in a Function App.
+    /// The settings of a Function App.
     fn in_azure<'a>(settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
         let platform = [("IDENTITY_ENDPOINT", "http://localhost:8081/msi/token"), ("IDENTITY_HEADER", "853b9a84")];
         [&platform[..], settings].concat()

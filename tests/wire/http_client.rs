@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-/// What a server does with each request.
+/// Behaviour of a server.
 #[derive(Clone, Copy)]
 enum Behaviour {
     Answer(&'static str),

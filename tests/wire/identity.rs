@@ -91,7 +91,7 @@ fn header<'a>(request: &'a Received, name: &str) -> Option<&'a str> {
     request.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
 }
 
-/// As App Service answers: the time is a string.
+/// An answer of App Service: the time is a string.
 fn token() -> Answer {
     let body = serde_json::json!({
         "access_token": TOKEN,

@@ -442,7 +442,7 @@ async fn a_record_that_may_not_be_read_is_not_taken_for_an_absent_one() {
     assert_eq!(script.kinds(), ["batch", "get"]);
 }
 
-/// As real Azure lists a row that does not have what was asked for.
+/// Real Azure lists null for a property that a row does not have.
 #[tokio::test(start_paused = true)]
 async fn a_row_of_a_later_version_does_not_hide_the_others_of_its_page() {
     let row = |n: i32, schema: i32, body: Option<&str>| {

@@ -1,4 +1,4 @@
-//! What is published, taken out of the outbox, and left there, after each answer of the two services.
+//! Publishing: the events that are put, deleted from the outbox, and left there, after each answer of the two services.
 
 use crate::{
     azure,

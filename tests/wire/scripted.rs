@@ -15,7 +15,7 @@ use std::{
 };
 use test_storage::Kind;
 
-/// What happens to one request.
+/// Outcome of one request.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     /// It is answered.
@@ -60,7 +60,7 @@ impl Answer {
 }
 
 impl Answer {
-    /// As it goes over the wire.
+    /// The form on the wire.
     pub(crate) fn to_http(&self) -> String {
         let headers: String = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let (status, body, length) = (self.status, &self.body, self.body.len());

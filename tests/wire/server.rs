@@ -1,4 +1,4 @@
-//! What one invocation cannot do to the others: it may panic, and it may take for ever.
+//! Isolation of invocations: one may panic, or take for ever.
 
 use crate::domain::DOMAIN;
 use actix_web::rt::System;

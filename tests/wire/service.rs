@@ -11,7 +11,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// What becomes of a request.
+/// Reply to a request.
 pub(crate) enum Reply {
     Now(Answer),
     Later(Duration, Answer),

@@ -17,7 +17,7 @@ use std::{cell::Cell, sync::Arc, time::Duration};
 use time::OffsetDateTime;
 
 thread_local! {
-    /// How far the day has gone on since the test began.
+    /// Time since the test began.
     static PASSED: Cell<time::Duration> = const { Cell::new(time::Duration::ZERO) };
 }
 
@@ -69,7 +69,7 @@ async fn get(tokens: &TokenCache) -> Result<String, Error> {
     Ok(token.map_err(Error::from)?.token.secret().to_owned())
 }
 
-/// How many of ten callers at the same time get what.
+/// Counts the answers to ten callers at the same time.
 async fn ten(tokens: &TokenCache) -> Vec<Result<String, Error>> {
     join_all((0..10).map(|_| get(tokens))).await
 }
@@ -90,7 +90,7 @@ async fn a_service_principal_asks_entra_id_for_the_scope_of_the_storage_services
     assert_eq!(request.body, form);
 }
 
-/// Where no platform sets `IDENTITY_ENDPOINT`, as on a virtual machine. There the crate would repeat for 72 s.
+/// No platform sets `IDENTITY_ENDPOINT` here, as on a virtual machine. There the crate would repeat for 72 s.
 #[tokio::test(start_paused = true)]
 async fn outside_app_service_the_managed_identity_is_that_of_the_virtual_machine_and_asked_for_once() {
     let identity = Identity::Managed { client_id: Some("5d1a3f5e-client".to_owned()) };
