@@ -24,7 +24,7 @@ impl Backoff {
     /// which has only `maxDequeueCount` of them. The delays take about 6 s on average, 13 s at most.
     pub const PATIENT: Self = Self { base: Duration::from_millis(200), cap: Duration::from_secs(10), retries: 6 };
 
-    /// For the timer: the host repeats the whole tick after 5 s anyway.
+    /// For the timer, and for publishing, which the timer takes over: the host repeats a tick after 5 s anyway.
     pub const IMPATIENT: Self = Self { base: Duration::from_millis(100), cap: Duration::from_secs(1), retries: 2 };
 
     /// Draws the delays from `random`, each when it is asked for.

@@ -3,7 +3,6 @@
 #![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind the development commands")]
 
 mod demo;
-mod promises;
 mod start;
 mod send;
 mod queues;

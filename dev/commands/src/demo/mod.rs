@@ -1,4 +1,6 @@
-//! `cargo demo`: the whole story on a fresh machine, told as it happens and checked at the end.
+//! `cargo demo`: the whole story on a fresh machine, told as it happens; [`promises`] checks its outcome at the end.
+
+mod promises;
 
 use std::{
     collections::BTreeMap,
@@ -22,10 +24,9 @@ use test_storage::{
 };
 use workspace::{Sample, app_root, build_handler, heading, samples};
 
-use crate::{
-    promises::Outcome,
-    queues::{ORDERS, QUEUES, TABLE},
-};
+use crate::queues::{ORDERS, QUEUES, TABLE};
+
+use promises::Outcome;
 
 const TIMER: &str = "scheduled_with_retry";
 const DUPLICATE: &str = "duplicate";
