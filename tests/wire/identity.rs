@@ -30,7 +30,7 @@ impl App {
     async fn start(settings: &[(&str, &str)]) -> Self {
         let storage = Service::start(|request, _| Reply::Now(stored(request))).await;
         let port = test_storage::free_port().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_handler"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_test-handler"));
         command.env_clear().current_dir(env!("CARGO_MANIFEST_DIR")).envs([
             ("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string().as_str()),
             ("AzureWebJobsStorage__tableServiceUri", &storage.url("")),
@@ -183,7 +183,7 @@ async fn an_identity_that_is_not_there_fails_at_once_and_names_the_settings() {
 
 #[tokio::test]
 async fn an_identity_endpoint_that_is_no_url_stops_the_start() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_handler"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_test-handler"));
     command.env_clear().current_dir(env!("CARGO_MANIFEST_DIR")).envs([
         ("FUNCTIONS_CUSTOMHANDLER_PORT", "0"),
         ("AzureWebJobsStorage__accountName", "shop"),
