@@ -139,8 +139,8 @@ pub(crate) fn check_tick(world: &mut World, invocation: usize) {
     let state = world.network.state();
     let before = &state.journal[..journal];
     let is_published = edm_date_time(now - PUBLISH_GRACE);
-    // The clock that committed may be behind, and the one that purges too.
-    let kept: time::Duration = RETENTION + MARGIN + world.plan.skew * 2;
+    // The clock that committed may be behind, and the one that purges too. An index row counts in whole seconds.
+    let kept: time::Duration = RETENTION + MARGIN + world.plan.skew * 2 + time::Duration::SECOND;
     let mut violations = Vec::new();
     for row in state.storage.entities().map(|(_, entity)| &*entity.row) {
         let Some(inserted) = inserted_at(before, row) else { continue };
