@@ -1,10 +1,11 @@
 //! Timer trigger, every five minutes: publishes what a crash or an outage left unpublished, and purges what is past its
 //! retention.
 //!
-//! It does as much as it can, and fails the attempt if an error left something undone, so that the host
-//! repeats the tick: three times, every five seconds, as `function.json` says. Nothing is remembered between attempts
-//! or ticks: what is done is no longer in the table, and what is in the table is to be done. Each may be repeated or
-//! cut off at any point, and two instances may do it at once.
+//! It does as much as it can, and fails the attempt if an error left something undone or events had to wait for want of
+//! time, so that the host repeats the tick: three times, every five seconds, as `function.json` says. Records that are left
+//! for want of time are no failure. Nothing is remembered between attempts or ticks: what is done is no longer in the
+//! table, and what is in the table is to be done. Each may be repeated or cut off at any point, and two instances may do it
+//! at once.
 
 use super::App;
 use crate::{
@@ -29,7 +30,7 @@ pub struct TimerTick {
 ///
 /// # Errors
 ///
-/// Something is left to do that may succeed in the next attempt.
+/// Something is left to do that may succeed in the next attempt; a backlog of the purge is none.
 pub async fn run(app: &App, tick: &TimerTick, attempt: &Attempt) -> Result<(), Error> {
     let TimerTick { past_due, max_retry_count, .. } = tick;
     info!("Timer fired. past_due={past_due}. This function retries up to {max_retry_count} times every 5 seconds.");

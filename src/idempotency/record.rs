@@ -210,18 +210,23 @@ mod tests {
     use proptest::prelude::*;
     use time::macros::datetime;
 
-    #[test]
-    fn a_record_is_stored_with_its_version_and_its_typed_times() {
+    /// An operation with so many events.
+    fn operation(events: usize) -> Operation {
         let object = Object::parse(r#"{"id":"order-123","amount":42}"#).unwrap();
-        let operation = Operation {
+        Operation {
             key: Key::new("orders", "order-123"),
             commit_id: "c0ffee".to_owned(),
             invocation: "5b0c1f4e".to_owned(),
-            traceparent: Some("00-a-b-01".to_owned()),
+            traceparent: None,
             fingerprint: Fingerprint::new(&object, &["id"]),
             receipt: r#"{"id":"order-123"}"#.to_owned(),
-            events: vec!["{}".to_owned()],
-        };
+            events: vec!["{}".to_owned(); events],
+        }
+    }
+
+    #[test]
+    fn a_record_is_stored_with_its_version_and_its_typed_times() {
+        let operation = Operation { traceparent: Some("00-a-b-01".to_owned()), ..operation(1) };
         let rows = rows(&operation, datetime!(2026-11-21 10:20:00.5 +02:00), Duration::days(30));
         assert_eq!(rows.len(), 3);
         assert_eq!(
@@ -246,15 +251,7 @@ mod tests {
 
     #[test]
     fn the_index_row_of_a_record_says_with_its_key_when_it_expires() {
-        let operation = Operation {
-            key: Key::new("orders", "order-123"),
-            commit_id: "c0ffee".to_owned(),
-            invocation: "5b0c1f4e".to_owned(),
-            traceparent: None,
-            fingerprint: Fingerprint::new(&Object::parse("{}").unwrap(), &[]),
-            receipt: String::new(),
-            events: Vec::new(),
-        };
+        let operation = operation(0);
         let rows = rows(&operation, datetime!(2026-11-21 10:20:00 UTC), Duration::days(30));
         let key = &operation.key;
         assert_eq!(
@@ -269,15 +266,7 @@ mod tests {
 
     #[test]
     fn an_event_is_stored_under_a_key_and_an_id_of_its_own() {
-        let operation = Operation {
-            key: Key::new("orders", "order-123"),
-            commit_id: "c0ffee".to_owned(),
-            invocation: "5b0c1f4e".to_owned(),
-            traceparent: None,
-            fingerprint: Fingerprint::new(&Object::parse("{}").unwrap(), &[]),
-            receipt: String::new(),
-            events: vec!["{}".to_owned(); 4],
-        };
+        let operation = operation(4);
         let rows = rows(&operation, datetime!(2026-11-21 08:20 UTC), Duration::days(30));
         let key = &operation.key;
         let hash = key.record_row_key().replace("record~", "");
