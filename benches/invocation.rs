@@ -22,10 +22,7 @@ use handler::{
     },
     json::Object,
     message,
-    protocol::{
-        invocation::queue_message,
-        response::{self, Answer},
-    },
+    protocol::{invocation::queue_message, response},
     storage::{Account, MessageEncoding, Queue, RowTag, Table, batch},
 };
 use order::DOMAIN;
@@ -67,7 +64,6 @@ fn bench_order(criterion: &mut Criterion, size: &str, message: &str) {
     let object = Object::parse(message).unwrap();
     let logs = ["Processing idempotent message id=order-123 payload={\"id\":\"order-123\",\"amount\":42}".to_owned()];
     let receipt = read_and_decide(&DOMAIN, MessageEncoding::Base64, message, &attempt).unwrap().operation.receipt;
-    let answer = Answer { receipt: Some(receipt), quarantine: None };
     case("protocol::invocation::queue_message", &mut || drop(black_box(queue_message(&body))));
     case("queue_with_idempotency::read_and_decide", &mut || {
         drop(black_box(read_and_decide(&DOMAIN, MessageEncoding::Base64, message, &attempt)));
@@ -76,16 +72,16 @@ fn bench_order(criterion: &mut Criterion, size: &str, message: &str) {
     case("idempotency::Key::new", &mut || drop(black_box(Key::new(DOMAIN.scope, "order-123"))));
     case("idempotency::Fingerprint::new", &mut || drop(black_box(Fingerprint::new(&object, &["id"]))));
     case("message::printable", &mut || drop(black_box(message::printable(&object, "id", DOMAIN.printable))));
-    case("protocol::response::success", &mut || drop(black_box(response::success(&answer, &logs))));
+    case("protocol::response::success", &mut || drop(black_box(response::success(Some(&receipt), &logs))));
 }
 
 /// All that happens to an order but the requests and the log.
 fn chain(body: &[u8], attempt: &Attempt) -> (Decided, actix_web::HttpResponse) {
     let message = queue_message(body).unwrap();
-    let mut decided = read_and_decide(&DOMAIN, MessageEncoding::Base64, &message, attempt).unwrap();
+    let decided = read_and_decide(&DOMAIN, MessageEncoding::Base64, &message.text, attempt).unwrap();
     let logs = [format!("Processing idempotent message id={} payload={}", decided.id, decided.printable)];
-    let answer = Answer { receipt: Some(std::mem::take(&mut decided.operation.receipt)), quarantine: None };
-    (decided, response::success(&answer, &logs))
+    let response = response::success(Some(&decided.operation.receipt), &logs);
+    (decided, response)
 }
 
 /// The batch that commits an order with one event: made, made strict, and its answer read.
@@ -104,7 +100,7 @@ fn bench_batch(criterion: &mut Criterion, attempt: &Attempt) {
     let (request, answer) = (batch_request(&rows), batch_answer());
     case(criterion, "batch: storage::batch::to_strict_multipart", || batch::to_strict_multipart(&request));
     case(criterion, "batch: storage::batch::check_answer", || batch::check_answer(BATCH_TYPE, &answer, 3).unwrap());
-    let ledger = Ledger::new(table, retention);
+    let ledger = Ledger::new(table, retention, false);
     let commit = || runtime.block_on(ledger.commit(&operation, attempt)).unwrap();
     case(criterion, "batch: idempotency::Ledger::commit", commit);
 }

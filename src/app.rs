@@ -6,13 +6,12 @@
 
 use crate::{
     attempt::{Attempt, time_of_day},
-    functions::{App, Failure, queue_with_idempotency, scheduled_with_retry},
+    functions::{self, App, queue_with_idempotency, scheduled_with_retry},
     logging::InvocationLog,
     protocol::{
         invocation::{queue_message, timer_tick},
-        response::{self, Answer, InvocationError},
+        response::{self, InvocationError},
     },
-    quarantine::{self, Rejection},
     trace_context::traceparent,
 };
 use actix_web::{
@@ -25,7 +24,7 @@ use tokio::{
     task::yield_now,
     time::{Instant, timeout_at},
 };
-use tracing::{Instrument, error, warn};
+use tracing::{Instrument, error};
 use uuid::Uuid;
 
 /// Longest body: the largest queue message, encoded twice and repeated in `Metadata`, stays below 1 MiB.
@@ -96,35 +95,29 @@ async fn queue(call: Call) -> HttpResponse {
         let message = queue_message(&body)?;
         // The message is in it twice, escaped twice, and the requests take the longest.
         drop(body);
-        match queue_with_idempotency::run(app, &message, attempt).await {
-            Ok(receipt) => Ok(Answer { receipt: Some(receipt), quarantine: None }),
-            Err(Failure::Reject(rejection)) => quarantine(&rejection, &message, attempt),
-            Err(Failure::Retry(error)) => Err(error.into()),
-        }
+        Ok(match queue_with_idempotency::run(app, &message, attempt).await? {
+            queue_with_idempotency::Served::Receipt(receipt) => Some(receipt),
+            _ => None,
+        })
     })
     .await
 }
 
 async fn timer(call: Call) -> HttpResponse {
     invoke("scheduled_with_retry", call, async |app, body, attempt| {
-        scheduled_with_retry::run(app, &timer_tick(&body)?, attempt).await?;
-        Ok(Answer::default())
+        scheduled_with_retry::run(app, &timer_tick(&body)?, attempt).await.map_err(functions::Error::from)?;
+        Ok(None)
     })
     .await
 }
 
-/// Takes a message off the queue by keeping it, with the reason, on another.
-fn quarantine(rejection: &Rejection, message: &str, attempt: &Attempt) -> Result<Answer, InvocationError> {
-    warn!("{}", rejection.warning());
-    let envelope = quarantine::envelope(rejection, message, attempt);
-    let envelope = envelope.ok_or(InvocationError::TooLargeForQuarantine(rejection.reason.as_str()))?;
-    Ok(Answer { receipt: None, quarantine: Some(envelope) })
-}
+/// Answer to the first delivery of an order; other invocations have none.
+type Receipt = Option<String>;
 
 async fn invoke(
     function: &'static str,
     (request, payload, served): Call,
-    work: impl AsyncFnOnce(&App, Bytes, &Attempt) -> Result<Answer, InvocationError> + 'static,
+    work: impl AsyncFnOnce(&App, Bytes, &Attempt) -> Result<Receipt, InvocationError> + 'static,
 ) -> HttpResponse {
     let limit = served.limit;
     let attempt = attempt(&request, limit);
@@ -138,7 +131,7 @@ async fn invoke(
         Err(_) => Err(InvocationError::Panic),
     };
     match result {
-        Ok(answer) => response::success(&answer, &log.take()),
+        Ok(receipt) => response::success(receipt.as_deref(), &log.take()),
         Err(error) => {
             span.in_scope(|| error!("Invocation failed: {error}"));
             log.print();

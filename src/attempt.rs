@@ -1,8 +1,12 @@
 //! The time and the chance that one attempt is given. Both are arguments everywhere, so that every run can be repeated.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Duration};
 use time::OffsetDateTime;
 use tokio::time::Instant;
+
+/// A message is held for so long while a service is away. Held longer, it would be lost to other instances for longer;
+/// shorter, it would go round more often.
+const LONGEST_HOLD: Duration = Duration::from_secs(60);
 
 /// One attempt to serve one invocation.
 #[derive(Debug)]
@@ -15,6 +19,8 @@ pub struct Attempt {
     pub began: OffsetDateTime,
     /// Latest end: earlier than the host would kill the process, with every other invocation in it.
     pub deadline: Instant,
+    /// Latest end of waiting for a service that is away: there has to be time to put the message back.
+    pub hold_until: Instant,
     /// Identity of what this attempt commits: 32 hexadecimal digits, different in every attempt.
     pub commit_id: String,
     start: Instant,
@@ -27,7 +33,9 @@ impl Attempt {
     pub fn new(invocation_id: String, began: OffsetDateTime, deadline: Instant, entropy: u128) -> Self {
         let random = RefCell::new(fastrand::Rng::with_seed((entropy >> 64) as u64 ^ entropy as u64));
         let commit_id = format!("{entropy:032x}");
-        Self { invocation_id, traceparent: None, began, deadline, commit_id, start: Instant::now(), random }
+        let start = Instant::now();
+        let hold_until = start + LONGEST_HOLD.min(deadline.saturating_duration_since(start) / 2);
+        Self { invocation_id, traceparent: None, began, deadline, hold_until, commit_id, start, random }
     }
 
     /// Returns the time of day.

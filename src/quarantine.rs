@@ -1,11 +1,20 @@
 //! Messages that no delivery will make acceptable: taken off the queue, and kept with the reason.
 //!
-//! The host's own way, five deliveries and then the poison queue, is for what may pass; a message that is wrong today
-//! is wrong tomorrow, and on the poison queue nobody could say why it is there.
+//! A message that is wrong today is wrong tomorrow: to deliver it again does not help. It is put on a queue of its own
+//! before the host is answered, where nothing expires. An output binding would write for seven days, and lose the message
+//! without a word when somebody renames it.
 
-use crate::{attempt::Attempt, json::xml_safe, storage::queue::MAX_MESSAGE};
+use crate::{
+    attempt::Attempt,
+    backoff::{Backoff, retry},
+    json::xml_safe,
+    outage::{self, Outage},
+    storage::{self, Queue, queue::fits},
+};
 use serde::Serialize;
-use time::format_description::well_known::Rfc3339;
+use std::time::Duration;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::time::Instant;
 
 /// Why a message is rejected. All reasons stand here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,6 +29,8 @@ pub enum Reason {
     InvalidOrder,
     /// Its id belongs to an order with other content.
     Conflict,
+    /// It was delivered too often, or ended the process that read it.
+    Exhausted,
 }
 
 impl Reason {
@@ -36,6 +47,7 @@ impl Reason {
             Self::InvalidId => ("invalid_id", "Invalid id field; cannot apply idempotency."),
             Self::InvalidOrder => ("invalid_order", "Invalid order; quarantining it."),
             Self::Conflict => ("conflict", "Conflicting message detected; quarantining it."),
+            Self::Exhausted => ("exhausted", "Message given up; quarantining it."),
         }
     }
 }
@@ -72,70 +84,191 @@ impl Rejection {
     }
 }
 
-/// Message on the quarantine queue, as JSON.
+/// The text of a message, and what its queue says of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueueMessage {
+    /// Text, exactly as it was on the queue, or decoded where the host decodes it.
+    pub text: String,
+    /// Time at which it was put there.
+    pub inserted: Option<OffsetDateTime>,
+    /// Number of its deliveries, this one included.
+    pub dequeue_count: Option<u32>,
+}
+
+/// Message on the quarantine queue, as JSON. A message that is too large for one of them is in several, cut between
+/// characters.
 #[derive(Debug, Serialize)]
 struct Envelope<'a> {
     reason: &'static str,
     detail: &'a str,
     invocation_id: &'a str,
     time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_seen: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dequeue_count: Option<u32>,
+    /// Number of this part, from 1, and of all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<[usize; 2]>,
     message: &'a str,
 }
 
-/// Writes the envelope of a rejected `message`, which is kept character for character; `None` when it would not fit into
-/// one queue message.
+/// Bytes of a message that surely fit into an envelope, whatever they are: a control character has six in JSON, and the
+/// whole is escaped once more in XML.
+const PART: usize = 8 * 1024;
+
+/// The most of a detail that is kept, in characters.
+const MAX_DETAIL: usize = 1_000;
+
+/// Writes the envelopes of a rejected message, which is kept character for character.
 #[must_use]
-pub fn envelope(rejection: &Rejection, message: &str, attempt: &Attempt) -> Option<String> {
-    let envelope = Envelope {
-        reason: rejection.reason.as_str(),
-        detail: &rejection.detail,
-        invocation_id: &attempt.invocation_id,
-        time: attempt.began.format(&Rfc3339).unwrap_or_default(),
-        message,
+pub fn envelopes(rejection: &Rejection, message: &QueueMessage, attempt: &Attempt) -> Vec<String> {
+    let detail: String = rejection.detail.chars().take(MAX_DETAIL).collect();
+    let envelope = |message_text: &str, part| {
+        let envelope = Envelope {
+            reason: rejection.reason.as_str(),
+            detail: &detail,
+            invocation_id: &attempt.invocation_id,
+            time: attempt.began.format(&Rfc3339).unwrap_or_default(),
+            first_seen: message.inserted.and_then(|time| time.format(&Rfc3339).ok()),
+            dequeue_count: message.dequeue_count,
+            part,
+            message: message_text,
+        };
+        xml_safe(serde_json::to_string(&envelope).unwrap_or_default())
     };
-    serde_json::to_string(&envelope).ok().map(xml_safe).filter(|text| text.len() <= MAX_MESSAGE)
+    let whole = envelope(&message.text, None);
+    if fits(&whole, 0) {
+        return vec![whole];
+    }
+    let parts = parts(&message.text);
+    let count = parts.len();
+    parts.into_iter().enumerate().map(|(index, part)| envelope(part, Some([index + 1, count]))).collect()
 }
+
+/// Cuts a text between characters into parts of at most [`PART`] bytes.
+fn parts(mut text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    while !text.is_empty() {
+        let (part, rest) = text.split_at(text.floor_char_boundary(PART));
+        parts.push(part);
+        text = rest;
+    }
+    parts
+}
+
+/// The queue on which rejected messages are kept.
+#[derive(Debug)]
+pub struct Quarantine {
+    /// The queue.
+    pub queue: Queue,
+    /// What is known of it.
+    pub outage: Outage,
+}
+
+impl Quarantine {
+    /// Keeps messages on this queue.
+    #[must_use]
+    pub fn new(queue: Queue) -> Self {
+        Self { queue, outage: Outage::new("quarantine queue") }
+    }
+
+    /// Keeps a rejected message. While the queue is away, it waits for as long as the attempt may be held.
+    ///
+    /// # Errors
+    ///
+    /// Not all of the message may be kept.
+    pub async fn keep(
+        &self,
+        rejection: &Rejection,
+        message: &QueueMessage,
+        attempt: &Attempt,
+    ) -> Result<(), outage::Error> {
+        let try_keep = async || self.try_keep(rejection, message, attempt).await;
+        self.outage.insist(attempt.hold_until, attempt, try_keep).await
+    }
+
+    /// Keeps a rejected message, and does not wait for a queue that is away.
+    ///
+    /// # Errors
+    ///
+    /// Not all of the message may be kept.
+    pub async fn try_keep(
+        &self,
+        rejection: &Rejection,
+        message: &QueueMessage,
+        attempt: &Attempt,
+    ) -> Result<(), storage::Error> {
+        for envelope in envelopes(rejection, message, attempt) {
+            self.put(&envelope, attempt).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(&self, envelope: &str, attempt: &Attempt) -> Result<(), storage::Error> {
+        let stop = attempt.deadline.min(Instant::now() + PUT_TIME);
+        let delays = Backoff::IMPATIENT.delays(attempt.random());
+        retry(stop, delays, storage::Error::wait_before_retry, async || self.queue.put(envelope).await).await
+    }
+}
+
+/// Time in which a put is repeated.
+const PUT_TIME: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::queue::MAX_MESSAGE;
     use proptest::prelude::*;
     use time::macros::datetime;
 
-    fn quarantined(message: &str) -> Option<serde_json::Value> {
+    fn quarantined(text: &str) -> Vec<serde_json::Value> {
         let rejection = Rejection::new(Reason::InvalidJson, "truncated".to_owned());
-        let attempt =
-            Attempt::new("5b0c1f4e".to_owned(), datetime!(2026-11-21 10:20:00 UTC), tokio::time::Instant::now(), 1);
-        envelope(&rejection, message, &attempt).map(|text| serde_json::from_str(&text).unwrap())
+        let attempt = Attempt::new("5b0c1f4e".to_owned(), datetime!(2026-11-21 10:20:00 UTC), Instant::now(), 1);
+        let message = QueueMessage {
+            text: text.to_owned(),
+            inserted: Some(datetime!(2026-11-20 08:00 UTC)),
+            dequeue_count: Some(2),
+        };
+        let envelopes = envelopes(&rejection, &message, &attempt);
+        assert!(envelopes.iter().all(|envelope| fits(envelope, 0) && envelope.len() <= MAX_MESSAGE));
+        envelopes.iter().map(|envelope| serde_json::from_str(envelope).unwrap()).collect()
     }
 
     #[test]
     fn the_envelope_says_why_when_and_in_which_invocation() {
         assert_eq!(
-            quarantined(r#"{"id":"order-124","#).unwrap(),
-            serde_json::json!({
+            quarantined(r#"{"id":"order-124","#),
+            [serde_json::json!({
                 "reason": "invalid_json",
                 "detail": "truncated",
                 "invocation_id": "5b0c1f4e",
                 "time": "2026-11-21T10:20:00Z",
+                "first_seen": "2026-11-20T08:00:00Z",
+                "dequeue_count": 2,
                 "message": r#"{"id":"order-124","#,
-            })
+            })]
         );
     }
 
     #[test]
-    fn a_message_that_does_not_fit_with_its_reason_is_not_cut() {
-        assert!(quarantined(&"x".repeat(60_000)).is_some());
-        assert_eq!(quarantined(&"x".repeat(MAX_MESSAGE)), None);
-        assert_eq!(quarantined(&"\"".repeat(40_000)), None);
-        assert_eq!(quarantined(&"€".repeat(22_000)), None, "bytes count, not characters");
+    fn a_message_that_does_not_fit_with_its_reason_is_kept_in_parts() {
+        assert_eq!(quarantined(&"x".repeat(60_000)).len(), 1);
+        for text in ["x".repeat(MAX_MESSAGE), "\"".repeat(40_000), "€".repeat(21_840), "\u{1}".repeat(49_152)] {
+            let parts = quarantined(&text);
+            let numbers: Vec<_> = parts.iter().map(|part| part["part"].clone()).collect();
+            let expected: Vec<_> = (1..=parts.len()).map(|part| serde_json::json!([part, parts.len()])).collect();
+            assert_eq!(numbers, expected);
+            let whole: String = parts.iter().filter_map(|part| part["message"].as_str()).collect();
+            assert!(whole == text);
+        }
     }
 
     proptest! {
         #[test]
         fn the_message_is_kept_character_for_character(message: String) {
-            let envelope = quarantined(&message).unwrap();
-            prop_assert_eq!(envelope["message"].as_str(), Some(message.as_str()));
+            let envelopes = quarantined(&message);
+            prop_assert_eq!(envelopes[0]["message"].as_str(), Some(message.as_str()));
         }
     }
 }

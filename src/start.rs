@@ -6,13 +6,14 @@ use crate::{
     app,
     attempt::time_of_day,
     config::{BadSettings, Config},
+    crash_note::CrashNote,
     decision::Domain,
     functions::App,
-    idempotency::Ledger,
     logging,
     stop::{self, Stop},
-    storage::{self, PooledClient, Queue, Table},
+    storage::{self, PooledClient},
 };
+use azure_core::HttpClient;
 use std::{
     io,
     net::{Ipv4Addr, TcpListener},
@@ -61,7 +62,7 @@ fn start(domain: Domain) -> Result<Stop, StartError> {
     let port = config.port;
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|source| StartError::Port { port, source })?;
-    if config.retention < LONGEST_WAIT {
+    if config.app.retention < LONGEST_WAIT {
         warn!(
             "IDEMPOTENCY_TTL_HOURS is shorter than the 14 days a message can wait: a late copy would take effect again"
         );
@@ -87,8 +88,7 @@ async fn serve(domain: Domain, listener: TcpListener, config: &Config, parent: u
 fn app(domain: Domain, config: &Config) -> Result<App, storage::Error> {
     let client = Arc::new(PooledClient::new(config.connection.endpoints.are_of_the_emulator()));
     let account = config.connection.account(client.clone(), time_of_day)?;
-    let table = Table::new(&account, &config.table, client.clone());
-    let events = Queue::new(&account, &config.events_queue, client);
-    let ledger = Ledger::new(table, config.retention);
-    Ok(App { domain, ledger, events, events_encoding: config.events_encoding })
+    let client: Arc<dyn HttpClient> = client;
+    let crash_note = CrashNote::open(&config.temporary_folder, &config.app_folder);
+    Ok(App { crash_note, ..App::new(domain, &account, &client, &config.app) })
 }

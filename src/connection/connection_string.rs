@@ -93,9 +93,12 @@ impl<'a> Pairs<'a> {
     /// Reads the endpoint of a service, or makes it of the account's name.
     fn endpoint(&self, (setting, service): (&'static str, &str)) -> Result<Url, Fault> {
         if let Some(url) = self.get(setting) {
-            let is_emulator =
-                (self.value("AccountName"), self.value("AccountKey")) == (Some(EMULATOR.0), Some(EMULATOR.1));
-            return endpoint::parse(url, is_emulator);
+            return endpoint::parse(url, true);
+        }
+        // Orders must not be remembered on this machine while they are queued in Azure.
+        let endpoints = ["TableEndpoint", "QueueEndpoint"].into_iter().filter_map(|other| self.value(other));
+        if endpoints.into_iter().any(|url| url.starts_with("http:")) {
+            return Err(Fault::missing(setting));
         }
         let account = self.get("AccountName").ok_or_else(|| Fault::missing(setting))?;
         let protocol = self.value("DefaultEndpointsProtocol").unwrap_or("https");
@@ -161,7 +164,8 @@ mod tests {
 
     #[test]
     fn a_bad_connection_string_is_refused_by_name_and_never_repeated() {
-        let plain_http = "is plain http, which is allowed on this machine and for the account of the emulator only";
+        let plain_http =
+            "is plain http, which is allowed on this machine only, and where a connection string names the endpoint";
         for (connection, setting, problem) in [
             ("", "AccountKey or SharedAccessSignature", "is not set, which is needed too"),
             ("SharedAccessSignature=sig=a", "TableEndpoint", "is not set, which is needed too"),
@@ -208,14 +212,14 @@ mod tests {
                 plain_http,
             ),
             (
-                "AccountName=devstoreaccount1;AccountKey=a2V5;TableEndpoint=http://shop.example",
-                "TableEndpoint",
-                plain_http,
+                "AccountName=devstoreaccount1;AccountKey=a2V5;TableEndpoint=http://127.0.0.1:10002/devstoreaccount1",
+                "QueueEndpoint",
+                "is not set, which is needed too",
             ),
             (
-                "SharedAccessSignature=sig=s3cret;TableEndpoint=https://shop.example;QueueEndpoint=http://10.0.0.4",
-                "QueueEndpoint",
-                plain_http,
+                "AccountName=devstoreaccount1;AccountKey=a2V5;QueueEndpoint=http://127.0.0.1:10001/devstoreaccount1",
+                "TableEndpoint",
+                "is not set, which is needed too",
             ),
         ] {
             let fault = Account::from_connection_string(connection).unwrap_err();

@@ -1,24 +1,26 @@
 //! The endpoints of a storage account.
 //!
-//! Plain http is for this machine, and for the account of the emulator wherever that runs, in a container of its own
-//! for example: its key is public. Everything else that is sent would be readable on its way, a signature included.
+//! Plain http is for this machine, and for an endpoint that somebody wrote down as such: that of an emulator in a container,
+//! for example. Everything that is sent there can be read on its way, a signature included.
 
 use super::section::{Fault, Setting};
 use azure_core::Url;
 use std::net::IpAddr;
 
 /// Reads the URL of an endpoint.
-pub(super) fn parse(setting: Setting<'_>, is_emulator: bool) -> Result<Url, Fault> {
+pub(super) fn parse(setting: Setting<'_>, allows_http: bool) -> Result<Url, Fault> {
     let is_endpoint = |url: &Url| {
         let is_anonymous = url.username().is_empty() && url.password().is_none();
         matches!(url.scheme(), "http" | "https") && is_anonymous && url.query().is_none() && url.fragment().is_none()
     };
     let invalid = || setting.fault("is not an https URL of a server, with nothing after its path");
     let url = Url::parse(setting.value).ok().filter(is_endpoint).ok_or_else(invalid)?;
-    if url.scheme() == "https" || is_emulator || is_loopback(&url) {
+    if url.scheme() == "https" || allows_http || is_loopback(&url) {
         Ok(url)
     } else {
-        Err(setting.fault("is plain http, which is allowed on this machine and for the account of the emulator only"))
+        Err(setting.fault(
+            "is plain http, which is allowed on this machine only, and where a connection string names the endpoint",
+        ))
     }
 }
 

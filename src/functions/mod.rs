@@ -1,20 +1,24 @@
-//! The functions, one file each, what they work with, and the two ways in which one can fail.
+//! The functions, one file each, what they work with, and why one fails.
 //!
-//! A failure answers the platform's question: *should this be delivered again?* Yes by default: `?` on an error of the
-//! infrastructure means [`Failure::Retry`]. Giving a message up is explicit, and never loses it: [`Failure::Reject`]
-//! puts it into quarantine.
+//! A failure answers the platform's question: *should this be delivered again?* Of a message the host counts the
+//! deliveries, so what is no fault of the message does not fail: the message is put back on its queue. Giving a message up
+//! is explicit, and never loses it: a [`Rejection`](crate::quarantine::Rejection) puts it into quarantine.
 
 pub mod queue_with_idempotency;
 pub mod scheduled_with_retry;
 
 use crate::{
+    config::AppConfig,
+    crash_note::CrashNote,
     decision::Domain,
-    idempotency::{Ledger, ledger},
-    quarantine::Rejection,
-    storage::{MessageEncoding, Queue},
+    idempotency::{Ledger, ledger, outbox::Events},
+    quarantine::Quarantine,
+    storage::{self, Account, MessageEncoding, Queue, Table},
 };
+use azure_core::HttpClient;
+use std::sync::Arc;
 
-/// The domain, and where its operations are committed and published.
+/// The domain, and where its operations are committed, published, kept and put back.
 #[derive(Debug)]
 pub struct App {
     /// The kind of operation this app is about.
@@ -22,28 +26,52 @@ pub struct App {
     /// The committed operations.
     pub ledger: Ledger,
     /// Queue on which their events are published.
-    pub events: Queue,
-    /// Encoding of the events on it.
-    pub events_encoding: MessageEncoding,
+    pub events: Events,
+    /// Queue on which rejected messages are kept.
+    pub quarantine: Quarantine,
+    /// Queue from which the messages come.
+    pub orders: Queue,
+    /// Encoding of the messages on it.
+    pub orders_encoding: MessageEncoding,
+    /// Queue to which the host moves what it has delivered too often.
+    pub poison: Queue,
+    /// Note of the message that is being decided.
+    pub crash_note: CrashNote,
 }
 
-/// Why a function did not do what it was asked to.
-#[derive(Debug)]
-pub enum Failure {
-    /// Something that may pass: the host delivers again.
-    Retry(ledger::Error),
-    /// The message itself: it goes into quarantine, and off the queue.
-    Reject(Rejection),
-}
-
-impl From<ledger::Error> for Failure {
-    fn from(cause: ledger::Error) -> Self {
-        Self::Retry(cause)
+impl App {
+    /// Makes the app for `domain` in `account`, which is reached through `client`. Nothing is connected yet, and nothing
+    /// noted.
+    #[must_use]
+    pub fn new(domain: Domain, account: &Account, client: &Arc<dyn HttpClient>, config: &AppConfig) -> Self {
+        let AppConfig { trigger, retention, .. } = config;
+        let queue = |name: &str| Queue::new(account, name, client.clone());
+        let table = Table::new(account, &config.table, client.clone());
+        Self {
+            domain,
+            ledger: Ledger::new(table, *retention, account.endpoints.are_of_the_emulator()),
+            events: Events::new(queue(&config.events_queue), config.events_encoding),
+            quarantine: Quarantine::new(queue(&trigger.quarantine_queue())),
+            orders: queue(&trigger.queue),
+            orders_encoding: trigger.encoding,
+            poison: queue(&trigger.poison_queue()),
+            crash_note: CrashNote::default(),
+        }
     }
 }
 
-impl From<Rejection> for Failure {
-    fn from(rejection: Rejection) -> Self {
-        Self::Reject(rejection)
-    }
+/// Why an invocation has failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The ledger could not do it, or cannot know.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    /// The message can neither be served nor put back.
+    #[error("{cause}; and the message cannot be put back: {put}")]
+    Stuck {
+        /// Why it cannot be served.
+        cause: ledger::Error,
+        /// Why it cannot be put back.
+        put: storage::Error,
+    },
 }

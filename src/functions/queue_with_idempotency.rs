@@ -8,23 +8,43 @@
 //! | no JSON object | quarantined: `invalid_json` |
 //! | no usable id | quarantined: `missing_id`, `invalid_id` |
 //! | not an order | quarantined: `invalid_order` |
-//! | anything while the table does not work | fails, comes back |
+//! | what ended the process twice | quarantined, unread: `exhausted` |
+//! | anything while a service is away | waits, and is put back |
 
-use super::{App, Failure};
+use super::{App, Error};
 use crate::{
     attempt::Attempt,
     cloud_event::{self, Origin},
     decision::{Decision, Domain},
     idempotency::{
-        Fingerprint, Key, Operation, Outcome, outbox,
+        Fingerprint, Key, Operation, Outcome, ledger, outbox,
         record::{check_size, edm_date_time},
     },
     json::Object,
     message::{self, Message, Text},
-    quarantine::{Reason, Rejection},
+    quarantine::{QueueMessage, Reason, Rejection},
     storage::MessageEncoding,
 };
-use tracing::{Span, field::debug, info};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+use tracing::{Span, field::debug, info, warn};
+
+/// A message that is put back is not seen for up to this time, so that those that come back do not come back together.
+const LONGEST_INVISIBLE: Duration = Duration::from_secs(30);
+
+/// Time that is left to answer the host when a message can be neither served nor put back.
+const TIME_TO_ANSWER: Duration = Duration::from_secs(1);
+
+/// Outcome for which the host takes the message off its queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Served {
+    /// The order has taken effect; this is its receipt.
+    Receipt(String),
+    /// The message is kept in quarantine.
+    Quarantined(Reason),
+    /// A copy of the message is on the queue.
+    GivenBack,
+}
 
 /// A message that was read and decided, and not yet committed.
 #[derive(Debug)]
@@ -37,14 +57,64 @@ pub struct Decided {
     pub operation: Operation,
 }
 
-/// Serves one message and answers with the receipt of its order.
+/// Why a message is not served.
+#[derive(Debug)]
+pub enum Failure {
+    /// The message itself: it goes into quarantine, and off the queue.
+    Reject(Rejection),
+    /// The storage.
+    Storage(ledger::Error),
+}
+
+/// Serves one message.
 ///
 /// # Errors
 ///
-/// [`Failure::Reject`] when no delivery of this message can succeed, [`Failure::Retry`] when the next one may.
-pub async fn run(app: &App, text: &str, attempt: &Attempt) -> Result<String, Failure> {
-    let decided = read_and_decide(&app.domain, app.events_encoding, text, attempt)?;
-    commit_and_publish(app, decided, attempt).await
+/// The host has to deliver it again.
+pub async fn run(app: &App, message: &QueueMessage, attempt: &Attempt) -> Result<Served, Error> {
+    let (cause, outage) = match serve(app, &message.text, attempt).await {
+        Ok(receipt) => return Ok(Served::Receipt(receipt)),
+        Err(Failure::Storage(cause)) => (cause, &app.ledger.outage),
+        Err(Failure::Reject(rejection)) => {
+            warn!("{}", rejection.warning());
+            match app.quarantine.keep(&rejection, message, attempt).await {
+                Ok(()) => return Ok(Served::Quarantined(rejection.reason)),
+                Err(cause) => (cause.into(), &app.quarantine.outage),
+            }
+        }
+    };
+    // A message that is refused for what is in it would go round for ever.
+    if cause.is_about_the_request() {
+        return Err(cause.into());
+    }
+    let text = cause.to_string();
+    let served = give_back(app, &message.text, cause, attempt).await?;
+    outage.gave_back(&text);
+    Ok(served)
+}
+
+async fn serve(app: &App, text: &str, attempt: &Attempt) -> Result<String, Failure> {
+    // A message that ends the process must not do so while others are held.
+    app.ledger.wait(attempt).await.map_err(ledger::Error::from)?;
+    let decided = app.crash_note.guard(text, || read_and_decide(&app.domain, app.events.encoding, text, attempt));
+    let exhausted = || Rejection::new(Reason::Exhausted, "reading it has ended the process twice".to_owned());
+    commit_and_publish(app, decided.ok_or_else(exhausted)??, attempt).await
+}
+
+/// Puts a message back on its queue, as it was there: a delivery that was no fault of it does not count.
+async fn give_back(app: &App, text: &str, cause: ledger::Error, attempt: &Attempt) -> Result<Served, Error> {
+    let invisible = LONGEST_INVISIBLE.mul_f64(attempt.random().f64());
+    match app.orders.put_hidden(&app.orders_encoding.encode(text.to_owned()), invisible).await {
+        Ok(()) => {
+            info!("Given back: {cause}");
+            Ok(Served::GivenBack)
+        }
+        // Failing at once would use up the deliveries in no time.
+        Err(put) => {
+            sleep_until(attempt.deadline.checked_sub(TIME_TO_ANSWER).unwrap_or_else(Instant::now)).await;
+            Err(Error::Stuck { cause, put })
+        }
+    }
 }
 
 /// Reads a message, lets the domain decide it, and composes its events in their `encoding`. Nothing happens here that
@@ -96,8 +166,8 @@ fn decide(
 ///
 /// # Errors
 ///
-/// [`Failure::Reject`] when the id was committed with other content, [`Failure::Retry`] when the next delivery may
-/// succeed.
+/// [`Failure::Reject`] when the id was committed with other content, [`Failure::Storage`] when it is not known to be
+/// committed.
 pub async fn commit_and_publish(app: &App, decided: Decided, attempt: &Attempt) -> Result<String, Failure> {
     let Decided { id, printable, operation } = decided;
     match app.ledger.commit(&operation, attempt).await? {
@@ -116,6 +186,18 @@ pub async fn commit_and_publish(app: &App, decided: Decided, attempt: &Attempt) 
             let detail = format!("order {id} was committed before, with other content");
             Err(Rejection { printable: format!("id={id}"), ..Rejection::new(Reason::Conflict, detail) }.into())
         }
+    }
+}
+
+impl From<ledger::Error> for Failure {
+    fn from(cause: ledger::Error) -> Self {
+        Self::Storage(cause)
+    }
+}
+
+impl From<Rejection> for Failure {
+    fn from(rejection: Rejection) -> Self {
+        Self::Reject(rejection)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Timer trigger, every five minutes: publishes what a crash or an outage left unpublished, and purges what is past its
-//! retention.
+//! Timer trigger, every five minutes: publishes what a crash or an outage left unpublished, purges what is past its
+//! retention, moves what the host gave up to quarantine, and says how things stand.
 //!
 //! It does as much as it can, and fails the attempt if an error left something undone or events had to wait for want of
 //! time, so that the host repeats the tick: three times, every five seconds, as `function.json` says. Records that are left
@@ -10,10 +10,24 @@
 use super::App;
 use crate::{
     attempt::Attempt,
-    idempotency::{ledger::Error, outbox, purge::purge},
+    idempotency::{
+        ledger::Error,
+        outbox::{self, Relayed},
+        purge::{Purged, purge},
+    },
+    quarantine::{QueueMessage, Reason, Rejection},
+    storage,
+};
+use futures::future::{join, join_all};
+use std::{
+    fmt::{self, Display, Formatter},
+    time::Duration,
 };
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
+
+/// A message that is being moved to quarantine is not seen by another tick for so long.
+const PARKING_TIME: Duration = Duration::from_secs(5 * 60);
 
 /// One delivery of the timer trigger.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,15 +51,75 @@ pub async fn run(app: &App, tick: &TimerTick, attempt: &Attempt) -> Result<(), E
     if tick.retry_count > 0 {
         info!("Retry {} of {} of this tick.", tick.retry_count, tick.max_retry_count);
     }
-    // A third of the time for each of the two, so that both end well before the host would end them.
+    // A third of the time for each of the three, so that all end well before the host would end them.
     let third = attempt.deadline.saturating_duration_since(Instant::now()) / 3;
     let relayed = outbox::relay(&app.ledger, &app.events, attempt, Instant::now() + third).await;
     // A record outlives its events: without it, the next copy of the order would be committed anew.
     let purged = purge(&app.ledger, attempt, Instant::now() + third, &relayed.unfinished).await;
-    let (published, unfinished) = (relayed.events, relayed.unfinished.len());
-    info!(
-        "Relayed {published} events, {unfinished} buckets unfinished; purged {} expired records, {} buckets have more.",
-        purged.records, purged.backlog
+    let parked = park(app, attempt, Instant::now() + third / 2).await;
+    report(app, &relayed, &purged, attempt).await;
+    relayed.cause.or(purged.cause).or(parked.err().map(Error::from)).map_or(Ok(()), Err)
+}
+
+/// Moves what the host gave up from the poison queue, where it would expire, to quarantine. What is left at `stop`, the
+/// next tick moves.
+async fn park(app: &App, attempt: &Attempt, stop: Instant) -> Result<(), storage::Error> {
+    let rejection = Rejection::new(Reason::Exhausted, "the host delivered it too often".to_owned());
+    while Instant::now() < stop {
+        let messages = app.poison.receive(PARKING_TIME).await?;
+        if messages.is_empty() {
+            break;
+        }
+        warn!("{} messages={}", rejection.warning(), messages.len());
+        for received in messages {
+            let text = app.orders_encoding.decode(received.text.clone());
+            let message = QueueMessage { text, inserted: received.inserted, dequeue_count: None };
+            app.quarantine.try_keep(&rejection, &message, attempt).await?;
+            app.poison.delete(&received).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Says in one line how things stand. It warns for as long as somebody has to look. The line is of no invocation: the host
+/// keeps those of a failed one back, and Application Insights may be told to keep only warnings of the others.
+async fn report(app: &App, relayed: &Relayed, purged: &Purged, attempt: &Attempt) {
+    let queues = [&app.orders, &app.poison, &app.quarantine.queue, &app.events.queue];
+    let lengths = join_all(queues.map(|queue| async { queue.length().await.ok() }));
+    let (lengths, next) = join(lengths, app.orders.peek()).await;
+    let oldest = next.ok().map(|message| {
+        let inserted = message.and_then(|message| message.inserted).unwrap_or(attempt.time());
+        (attempt.time() - inserted).whole_seconds().max(0)
+    });
+    let outages = [&app.ledger.outage, &app.quarantine.outage, &app.events.outage];
+    let away: Vec<_> = outages.iter().filter_map(|outage| outage.now()).map(|away| away.service).collect();
+    let given_back: u64 = outages.iter().map(|outage| outage.take_given_back()).sum();
+    let queues: String =
+        queues.iter().zip(&lengths).map(|(queue, length)| format!(" {}={}", queue.name(), Known(*length))).collect();
+    let line = format!(
+        "State:{queues} oldest_s={} published={} unpublished={} purged={} due={} given_back={given_back} away={}",
+        Known(oldest),
+        relayed.events,
+        relayed.unfinished.len(),
+        purged.records,
+        purged.backlog,
+        if away.is_empty() { "none".to_owned() } else { away.join(",") },
     );
-    relayed.cause.or(purged.cause).map_or(Ok(()), Err)
+    if lengths[1..=2].iter().any(|length| length.is_none_or(|length| length > 0)) {
+        warn!(parent: None, "{line}");
+    } else {
+        info!(parent: None, "{line}");
+    }
+}
+
+/// A number, or a question mark.
+struct Known<T>(Option<T>);
+
+impl<T: Display> Display for Known<T> {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(number) => number.fmt(formatter),
+            None => formatter.write_str("?"),
+        }
+    }
 }

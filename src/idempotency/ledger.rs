@@ -9,18 +9,20 @@
 use super::{
     Key,
     key::{expired_record, expiry_row_key_before, partition_key},
-    record::{Operation, Row, SCHEMA, StoredRecord, edm_date_time, rows},
+    record::{Operation, SCHEMA, StoredRecord, edm_date_time, rows},
     verdict::{Verdict, verdict},
 };
 use crate::{
     attempt::Attempt,
     backoff::{Backoff, retry},
+    outage::{self, Outage, StillAway},
     storage::{self, RowTag, Table, table::Pages},
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::{collections::BTreeSet, ops::Range};
 use time::{Duration, OffsetDateTime};
+use tokio::time::Instant;
 use tracing::warn;
 
 /// An event younger than this is about to be published by the invocation that committed it.
@@ -31,6 +33,20 @@ pub const PUBLISH_GRACE: Duration = Duration::seconds(30);
 /// later, the timer has had its turn.
 const REPUBLISH_AGE: Range<Duration> = PUBLISH_GRACE..Duration::minutes(15);
 
+/// Time in which a commit is repeated, after which the message is put back: an invocation that waits for one partition takes
+/// the place of another.
+const COMMIT_TIME: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Row that is inserted, or found to be there, to learn whether the table answers. Its partition is none of the buckets.
+const PROBE: Probe = Probe { partition_key: "probe", row_key: "probe" };
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Probe {
+    partition_key: &'static str,
+    row_key: &'static str,
+}
+
 /// Number of records of a bucket that a purge reads at the same time.
 const READS_AT_ONCE: usize = 4;
 
@@ -39,6 +55,11 @@ const READS_AT_ONCE: usize = 4;
 pub struct Ledger {
     table: Table,
     retention: Duration,
+    /// Whether a table that is not there is created by the first commit. Elsewhere a missing table is an outage: an empty
+    /// one knows none of the orders that took effect.
+    creates_table: bool,
+    /// What is known of the table.
+    pub outage: Outage,
 }
 
 /// Why the ledger does not know, or did not do, what it was asked for.
@@ -47,6 +68,9 @@ pub enum Error {
     /// The table did not do it.
     #[error(transparent)]
     Storage(#[from] storage::Error),
+    /// The table does nothing at all.
+    #[error(transparent)]
+    Away(#[from] StillAway),
     /// The record was written by something newer than this program.
     #[error("a record has schema version {0}, which this program does not know")]
     UnknownSchema(i32),
@@ -112,13 +136,24 @@ fn text_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D:
 }
 
 impl Ledger {
-    /// Makes a ledger in `table` that keeps records for `retention`.
+    /// Makes a ledger in `table` that keeps records for `retention`. With `creates_table`, the first commit creates a table
+    /// that is not there.
     #[must_use]
-    pub const fn new(table: Table, retention: Duration) -> Self {
-        Self { table, retention }
+    pub fn new(table: Table, retention: Duration, creates_table: bool) -> Self {
+        Self { table, retention, creates_table, outage: Outage::new("table") }
     }
 
-    /// Commits `operation` unless it was committed before.
+    /// Waits while the table is away, for as long as the attempt may be held.
+    ///
+    /// # Errors
+    ///
+    /// It is still away.
+    pub async fn wait(&self, attempt: &Attempt) -> Result<(), StillAway> {
+        self.outage.wait(attempt.hold_until, attempt, async || self.probe().await).await
+    }
+
+    /// Commits `operation` unless it was committed before. While the table is away, it waits for as long as the attempt may
+    /// be held.
     ///
     /// One request when it is new, two when it is a duplicate.
     ///
@@ -126,37 +161,83 @@ impl Ledger {
     ///
     /// It is not known to be committed, and the next delivery has to look again.
     pub async fn commit(&self, operation: &Operation, attempt: &Attempt) -> Result<Outcome, Error> {
-        retry(attempt.deadline, Backoff::PATIENT.delays(attempt.random()), Error::wait_before_retry, async || {
-            let rows = rows(operation, attempt.time(), self.retention);
-            let error = match self.insert(&operation.key, &rows).await {
-                Ok(etags) => return Ok(Outcome::Committed(self.inserted(operation, etags).await)),
-                Err(error) if error.is_conflict() || error.may_be_applied() => error,
-                Err(error) => return Err(error.into()),
-            };
-            match verdict(self.read_record(&operation.key).await?, &operation.commit_id, &operation.fingerprint) {
-                Verdict::Committed => {
-                    Ok(Outcome::Committed(self.unpublished_of(&operation.key, operation.events.len()).await))
-                }
-                Verdict::Duplicate(record) => Ok(self.duplicate(&operation.key, record, attempt.time()).await),
-                Verdict::Conflict => Ok(Outcome::Conflict),
-                Verdict::NotApplied => Err(error.into()),
-                Verdict::UnknownSchema(version) => Err(Error::UnknownSchema(version)),
+        loop {
+            self.wait(attempt).await?;
+            let stop = attempt.deadline.min(Instant::now() + COMMIT_TIME);
+            let delays = Backoff::IMPATIENT.delays(attempt.random());
+            match retry(stop, delays, Error::wait_before_retry, async || self.try_commit(operation, attempt).await)
+                .await
+            {
+                Err(Error::Away(_)) => {}
+                result => return result,
             }
-        })
-        .await
+        }
     }
 
-    /// Inserts the rows, into a new table when there is none yet.
-    async fn insert(&self, key: &Key, rows: &[Row<'_>]) -> Result<Vec<Option<String>>, storage::Error> {
-        let partition_key = key.partition_key();
-        match self.table.insert_all(&partition_key, rows).await {
-            Err(error) if error.is_table_missing() => {
+    async fn try_commit(&self, operation: &Operation, attempt: &Attempt) -> Result<Outcome, Error> {
+        let rows = rows(operation, attempt.time(), self.retention);
+        let error = match self.heard(self.insert(&operation.key.partition_key(), &rows).await, attempt).await {
+            Ok(etags) => return Ok(Outcome::Committed(self.inserted(operation, etags).await)),
+            Err(Error::Storage(error)) if error.is_conflict() || error.may_be_applied() => error,
+            Err(error) => return Err(error),
+        };
+        let record = self.heard(self.read_record(&operation.key).await, attempt).await?;
+        match verdict(record, &operation.commit_id, &operation.fingerprint) {
+            Verdict::Committed => {
+                Ok(Outcome::Committed(self.unpublished_of(&operation.key, operation.events.len()).await))
+            }
+            Verdict::Duplicate(record) => Ok(self.duplicate(&operation.key, record, attempt.time()).await),
+            Verdict::Conflict => Ok(Outcome::Conflict),
+            Verdict::NotApplied => Err(error.into()),
+            Verdict::UnknownSchema(version) => Err(Error::UnknownSchema(version)),
+        }
+    }
+
+    /// Notes what an answer says about the table. After a failure, asks whether the table is away.
+    async fn heard<T>(&self, result: Result<T, storage::Error>, attempt: &Attempt) -> Result<T, Error> {
+        match result {
+            Err(error) if !error.is_conflict() => {
+                if self.outage.is_away(attempt, self.probe()).await {
+                    self.outage.now().map_or(Err(error.into()), |away| Err(away.into()))
+                } else {
+                    Err(error.into())
+                }
+            }
+            result => {
+                self.outage.succeeded();
+                Ok(result?)
+            }
+        }
+    }
+
+    /// Asks whether the table does what a commit needs, in a partition of its own.
+    async fn probe(&self) -> Result<(), storage::Error> {
+        match self.insert(PROBE.partition_key, &[PROBE]).await {
+            Err(error) if !error.is_conflict() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Inserts rows, into a new table when there was none yet.
+    async fn insert<R: Serialize>(
+        &self,
+        partition_key: &str,
+        rows: &[R],
+    ) -> Result<Vec<Option<String>>, storage::Error> {
+        match self.table.insert_all(partition_key, rows).await {
+            // A table that has answered before was deleted.
+            Err(error) if self.is_new(&error) && !self.outage.has_succeeded() => {
                 self.table.create().await?;
                 warn!("The table did not exist and was created: every id is new to it.");
-                self.table.insert_all(&partition_key, rows).await
+                self.table.insert_all(partition_key, rows).await
             }
             result => result,
         }
+    }
+
+    /// Whether the table is not there and will be created.
+    pub(super) fn is_new(&self, error: &storage::Error) -> bool {
+        self.creates_table && error.is_table_missing()
     }
 
     /// The events just inserted, as they were inserted: the answer has their `ETag`s, after those of record and index row.
@@ -174,10 +255,7 @@ impl Ledger {
 
     /// Reads the record of an operation whose insert was refused or not answered.
     async fn read_record(&self, key: &Key) -> Result<Option<StoredRecord>, storage::Error> {
-        match self.table.get(&key.partition_key(), &key.record_row_key()).await {
-            Err(error) if error.is_table_missing() => Ok(None),
-            result => result,
-        }
+        self.table.get(&key.partition_key(), &key.record_row_key()).await
     }
 
     async fn duplicate(&self, key: &Key, record: StoredRecord, now: OffsetDateTime) -> Outcome {
@@ -283,7 +361,22 @@ fn ignore_gone(error: storage::Error) -> Result<(), storage::Error> {
     if error.is_changed_or_gone() { Ok(()) } else { Err(error) }
 }
 
+impl From<outage::Error> for Error {
+    fn from(error: outage::Error) -> Self {
+        match error {
+            outage::Error::Away(away) => Self::Away(away),
+            outage::Error::Storage(error) => Self::Storage(error),
+        }
+    }
+}
+
 impl Error {
+    /// Whether the request was refused for what is in it: to wait does not help.
+    #[must_use]
+    pub const fn is_about_the_request(&self) -> bool {
+        matches!(self, Self::Storage(error) if error.is_about_the_request())
+    }
+
     /// Another attempt helps when the storage recovers, when a table that was just created can be seen, and when a
     /// record that an insert met was purged before it could be read.
     fn wait_before_retry(&self) -> Option<std::time::Duration> {
@@ -292,7 +385,7 @@ impl Error {
                 Some(error.retry_after().unwrap_or_default())
             }
             Self::Storage(error) => error.wait_before_retry(),
-            Self::UnknownSchema(_) | Self::OutOfTime => None,
+            Self::UnknownSchema(_) | Self::OutOfTime | Self::Away(_) => None,
         }
     }
 }

@@ -14,12 +14,13 @@ use super::{
 use crate::{
     attempt::Attempt,
     backoff::{Backoff, retry},
-    storage::{self, Queue},
+    outage::Outage,
+    storage::{self, MessageEncoding, Queue},
 };
 use futures::{StreamExt, stream};
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Time in which an invocation publishes: its order is committed, and the host waits for the answer.
 const PUBLISH_TIME: Duration = Duration::from_secs(10);
@@ -27,13 +28,38 @@ const PUBLISH_TIME: Duration = Duration::from_secs(10);
 /// Number of buckets that a tick works on at the same time: commits share the partitions' rate.
 pub(super) const BUCKETS_AT_ONCE: usize = 8;
 
-/// Publishes the events of one operation, for a short time. A failure is no failure of the operation, which is
-/// committed: what is left stays in the outbox.
-pub async fn publish(ledger: &Ledger, queue: &Queue, entries: &[OutboxEntry], attempt: &Attempt) {
+/// The queue on which events are published.
+#[derive(Debug)]
+pub struct Events {
+    /// The queue.
+    pub queue: Queue,
+    /// Encoding of the events on it.
+    pub encoding: MessageEncoding,
+    /// What is known of it.
+    pub outage: Outage,
+}
+
+impl Events {
+    /// Publishes on this queue, in this encoding.
+    #[must_use]
+    pub fn new(queue: Queue, encoding: MessageEncoding) -> Self {
+        Self { queue, encoding, outage: Outage::new("events queue") }
+    }
+}
+
+/// Publishes the events of one operation, for a short time, unless the queue is away. A failure is no failure of the
+/// operation, which is committed: what is left stays in the outbox.
+pub async fn publish(ledger: &Ledger, events: &Events, entries: &[OutboxEntry], attempt: &Attempt) {
+    if entries.is_empty() {
+        return;
+    }
     let stop = attempt.deadline.min(Instant::now() + PUBLISH_TIME);
-    let published = Outbox { ledger, queue, attempt, stop }.publish_and_delete(entries).await;
+    let published = match events.outage.is_open(attempt) {
+        true => Outbox { ledger, events, attempt, stop }.publish_and_delete(entries).await,
+        false => Progress { done: 0, stopped_by: events.outage.now().map(Into::into) },
+    };
     if let Some(error) = published.stopped_by {
-        warn!("Publishing is left to the timer: published={} of={} cause={error}", published.done, entries.len());
+        info!("Publishing is left to the timer: published={} of={} cause={error}", published.done, entries.len());
     }
 }
 
@@ -49,8 +75,8 @@ pub struct Relayed {
 }
 
 /// Publishes the events left behind in all buckets, as many as can be until `stop`.
-pub async fn relay(ledger: &Ledger, queue: &Queue, attempt: &Attempt, stop: Instant) -> Relayed {
-    let outbox = &Outbox { ledger, queue, attempt, stop };
+pub async fn relay(ledger: &Ledger, events: &Events, attempt: &Attempt, stop: Instant) -> Relayed {
+    let outbox = &Outbox { ledger, events, attempt, stop };
     let relays = buckets(attempt.began).map(async |bucket| (bucket, outbox.relay_bucket(bucket).await));
     let mut relayed = Relayed::default();
     let mut results = stream::iter(relays).buffer_unordered(BUCKETS_AT_ONCE);
@@ -68,7 +94,7 @@ pub async fn relay(ledger: &Ledger, queue: &Queue, attempt: &Attempt, stop: Inst
 /// The outbox, as one attempt empties it.
 struct Outbox<'a> {
     ledger: &'a Ledger,
-    queue: &'a Queue,
+    events: &'a Events,
     attempt: &'a Attempt,
     /// No query and no put begins after this; the rows of what was put before are still deleted.
     stop: Instant,
@@ -85,7 +111,7 @@ impl Outbox<'_> {
             }
             let page = match pages.next().await {
                 Some(Ok(page)) => page,
-                Some(Err(error)) if !error.is_table_missing() => return relayed.stop(error.into()),
+                Some(Err(error)) if !self.ledger.is_new(&error) => return relayed.stop(error.into()),
                 Some(Err(_)) | None => return relayed,
             };
             let published = self.publish_and_delete(&page).await;
@@ -126,7 +152,12 @@ impl Outbox<'_> {
         if self.is_out_of_time() {
             return Err(Error::OutOfTime);
         }
-        Ok(self.with_retries(async || self.queue.put(&entry.body).await).await?)
+        let begin = Instant::now();
+        let put = self.with_retries(async || self.events.queue.put(&entry.body).await).await;
+        if !matches!(&put, Err(error) if error.is_about_the_message()) {
+            self.events.outage.note(begin, &put, self.attempt);
+        }
+        Ok(put?)
     }
 
     fn is_out_of_time(&self) -> bool {
@@ -145,6 +176,6 @@ fn is_about_one_event(error: &Error) -> bool {
     match error {
         Error::Storage(error) => error.is_about_the_message(),
         Error::UnknownSchema(_) => true,
-        Error::OutOfTime => false,
+        Error::Away(_) | Error::OutOfTime => false,
     }
 }

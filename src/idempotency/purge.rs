@@ -59,7 +59,7 @@ async fn purge_bucket(ledger: &Ledger, bucket: u8, before: OffsetDateTime, stop:
         }
         let page = match pages.next().await {
             Some(Ok(page)) => page,
-            Some(Err(error)) if !error.is_table_missing() => return purged.stop(error.into()),
+            Some(Err(error)) if !ledger.is_new(&error) => return purged.stop(error.into()),
             Some(Err(_)) | None => return purged,
         };
         // Two rows for each record, in one transaction.

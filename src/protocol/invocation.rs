@@ -1,12 +1,13 @@
 //! From the body of an invocation to what the trigger delivers.
 //!
-//! `Metadata` of a queue message is not read at all: the host copies the top-level members of a JSON message over it,
-//! so its sender decides what it says, the dequeue count included. The retry context of a timer cannot be forged that
-//! way.
+//! The host copies the top-level members of a JSON message over the `Metadata` of a queue message, so its sender may
+//! decide what it says. What the host itself says of the message is told from that by its form: a member of the message
+//! arrives in quotation marks of its own. The retry context of a timer cannot be forged that way.
 
-use crate::functions::scheduled_with_retry::TimerTick;
-use serde::{Deserialize, de::IgnoredAny};
+use crate::{functions::scheduled_with_retry::TimerTick, quarantine::QueueMessage};
+use serde::Deserialize;
 use serde_json::value::RawValue;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// An invocation that does not follow the contract.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +25,7 @@ pub enum DecodeError {
     NoMessage,
 }
 
-/// The text of the queue message that `body` carries, exactly as it is on the queue.
+/// The queue message that `body` carries, its text exactly as it is on the queue.
 ///
 /// The host sends it as a JSON string in a JSON string. A host that follows the published samples instead, with the
 /// text or a JSON value directly, is understood too, but only when the strict reading is impossible.
@@ -32,13 +33,28 @@ pub enum DecodeError {
 /// # Errors
 ///
 /// The body does not carry a queue message.
-pub fn queue_message(body: &[u8]) -> Result<String, DecodeError> {
+pub fn queue_message(body: &[u8]) -> Result<QueueMessage, DecodeError> {
     #[derive(Deserialize)]
     struct QueueData<'a> {
         #[serde(borrow)]
         msg: &'a RawValue,
     }
-    let raw = decode::<Envelope<QueueData<'_>, IgnoredAny>>(body)?.data.msg.get();
+    /// Read as whatever they are: a message may have members of these names.
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "PascalCase", default)]
+    struct QueueMetadata {
+        dequeue_count: serde_json::Value,
+        insertion_time: serde_json::Value,
+    }
+    let Envelope { data, metadata } = decode::<Envelope<QueueData<'_>, QueueMetadata>>(body)?;
+    Ok(QueueMessage {
+        text: text(data.msg.get())?,
+        dequeue_count: metadata.dequeue_count.as_str().and_then(|count| count.parse().ok()),
+        inserted: metadata.insertion_time.as_str().and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok()),
+    })
+}
+
+fn text(raw: &str) -> Result<String, DecodeError> {
     let Ok(once) = serde_json::from_str::<String>(raw) else {
         return if raw == "null" { Err(DecodeError::NoMessage) } else { Ok(raw.to_owned()) };
     };
@@ -117,6 +133,7 @@ fn problem(error: &serde_json::Error) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use time::macros::datetime;
 
     /// An invocation of the host, whose Metadata is overwritten by the message's own members.
     fn from_the_host(message: &str) -> Vec<u8> {
@@ -135,13 +152,32 @@ mod tests {
     #[test]
     fn a_queue_message_is_decoded_twice() {
         let body = br#"{"Data":{"msg":"\"{\\\"id\\\":\\\"order-123\\\",\\\"amount\\\":42}\""},"Metadata":{"DequeueCount":"1"}}"#;
-        assert_eq!(queue_message(body).unwrap(), r#"{"id":"order-123","amount":42}"#);
+        assert_eq!(queue_message(body).unwrap().text, r#"{"id":"order-123","amount":42}"#);
+    }
+
+    #[test]
+    fn the_metadata_of_the_host_cannot_be_forged_by_a_message() {
+        let read = |metadata: &str| {
+            let body = format!(r#"{{"Data":{{"msg":"\"{{}}\""}},"Metadata":{metadata}}}"#);
+            let QueueMessage { dequeue_count, inserted, .. } = queue_message(body.as_bytes()).unwrap();
+            (dequeue_count, inserted)
+        };
+        let genuine = r#"{"DequeueCount":"3","InsertionTime":"2026-11-28T08:27:29+00:00"}"#;
+        assert_eq!(read(genuine), (Some(3), Some(datetime!(2026-11-28 08:27:29 UTC))));
+        for forged in [
+            r#"{"DequeueCount":"\"3\"","InsertionTime":"\"2026-11-28T08:27:29+00:00\""}"#,
+            r#"{"DequeueCount":{"a":1},"InsertionTime":[]}"#,
+            r#"{"DequeueCount":3}"#,
+            "{}",
+        ] {
+            assert_eq!(read(forged), (None, None), "{forged}");
+        }
     }
 
     #[test]
     fn a_message_that_is_itself_a_json_string_is_decoded_only_as_often_as_it_was_encoded() {
-        assert_eq!(queue_message(&from_the_host(r#""hello""#)).unwrap(), r#""hello""#);
-        assert_eq!(queue_message(&from_the_host(r#""\"{}\"""#)).unwrap(), r#""\"{}\"""#);
+        assert_eq!(queue_message(&from_the_host(r#""hello""#)).unwrap().text, r#""hello""#);
+        assert_eq!(queue_message(&from_the_host(r#""\"{}\"""#)).unwrap().text, r#""\"{}\"""#);
     }
 
     #[test]
@@ -153,7 +189,7 @@ mod tests {
             ("42", "42"),
         ] {
             let body = format!(r#"{{"Data":{{"msg":{data}}}}}"#);
-            assert_eq!(queue_message(body.as_bytes()).unwrap(), message);
+            assert_eq!(queue_message(body.as_bytes()).unwrap().text, message);
         }
     }
 
@@ -210,7 +246,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_message_text_arrives_unchanged(message: String) {
-            prop_assert_eq!(queue_message(&from_the_host(&message)).unwrap(), message);
+            prop_assert_eq!(queue_message(&from_the_host(&message)).unwrap().text, message);
         }
 
         #[test]

@@ -1,34 +1,23 @@
 //! From the outcome of an invocation to the answer that the host understands. **The only place that knows status codes.**
 //!
 //! A success is never empty (the host would wait for ever) and names its type (the host would refuse it). The receipt
-//! is sent as a *string*: the members of an object in `ReturnValue` would be merged into the outputs. Values of outputs
-//! that look like JSON, a date or base64 are rewritten by the host; base64 is the one rewriting that gives back exact
-//! bytes, so it is used on purpose.
+//! is sent as a *string*: the members of an object in `ReturnValue` would be merged into the outputs. There are no outputs:
+//! a binding that somebody renames would lose them without a word.
 //!
 //! The host reads nothing of a failure but the status line, so the reason phrase is the place for the cause.
 
 use super::invocation::DecodeError;
-use crate::{idempotency::ledger, storage};
+use crate::{functions, idempotency::ledger, storage};
 use actix_web::HttpResponse;
-use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
 use std::time::Duration;
-
-/// Result of an invocation that succeeded.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// The receipt of the order.
-    pub receipt: Option<String>,
-    /// A message for the output binding `quarantine`.
-    pub quarantine: Option<String>,
-}
 
 /// Why an invocation failed: all of this may pass by the next delivery.
 #[derive(Debug, thiserror::Error)]
 pub enum InvocationError {
-    /// The ledger could not do it, or cannot know.
+    /// The function could not do it.
     #[error(transparent)]
-    Ledger(#[from] ledger::Error),
+    Function(#[from] functions::Error),
     /// The host's time for one invocation was nearly over.
     #[error("not finished within {} s", .0.as_secs_f32())]
     Deadline(Duration),
@@ -41,25 +30,23 @@ pub enum InvocationError {
     /// The request of the host did not arrive whole.
     #[error("the invocation did not arrive whole: {0}")]
     Incomplete(String),
-    /// The message is too large to be kept together with the reason.
-    #[error(
-        "rejected as {0}, but too large for the quarantine queue: the host will move the message to the poison queue"
-    )]
-    TooLargeForQuarantine(&'static str),
 }
 
 impl InvocationError {
     /// The cause in a few ASCII words.
     const fn phrase(&self) -> &'static str {
         match self {
-            Self::Ledger(ledger::Error::Storage(error)) => storage::Error::phrase(error),
-            Self::Ledger(ledger::Error::UnknownSchema(_)) => "A record has an unknown schema version",
-            Self::Ledger(ledger::Error::OutOfTime) => "More is left than one attempt has time for",
+            Self::Function(functions::Error::Stuck { .. }) => "Storage is away and the message cannot be put back",
+            Self::Function(functions::Error::Ledger(error)) => match error {
+                ledger::Error::Storage(error) => storage::Error::phrase(error),
+                ledger::Error::Away(_) => "Storage is away",
+                ledger::Error::UnknownSchema(_) => "A record has an unknown schema version",
+                ledger::Error::OutOfTime => "More is left than one attempt has time for",
+            },
             Self::Deadline(_) => "Not finished in time",
             Self::Panic => "The function panicked",
             Self::Undecodable(_) => "The invocation cannot be decoded",
             Self::Incomplete(_) => "The invocation did not arrive whole",
-            Self::TooLargeForQuarantine(_) => "Rejected but too large for the quarantine queue",
         }
     }
 }
@@ -73,16 +60,12 @@ struct Success<'a> {
 }
 
 #[derive(Serialize)]
-struct Outputs {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    quarantine: Option<String>,
-}
+struct Outputs {}
 
-/// The invocation succeeded: the host prints `logs`, writes the outputs and takes the message off its queue.
+/// The invocation succeeded: the host prints `logs`, and takes the message off its queue.
 #[must_use]
-pub fn success(answer: &Answer, logs: &[String]) -> HttpResponse {
-    let quarantine = answer.quarantine.as_ref().map(|message| BASE64_STANDARD.encode(message));
-    HttpResponse::Ok().json(Success { outputs: Outputs { quarantine }, logs, return_value: answer.receipt.as_deref() })
+pub fn success(receipt: Option<&str>, logs: &[String]) -> HttpResponse {
+    HttpResponse::Ok().json(Success { outputs: Outputs {}, logs, return_value: receipt })
 }
 
 /// The invocation failed: the host delivers again what triggered it.
@@ -108,6 +91,7 @@ pub fn ready() -> HttpResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outage::StillAway;
     use actix_web::body::{MessageBody, to_bytes};
 
     async fn json(response: HttpResponse) -> serde_json::Value {
@@ -118,8 +102,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_success_has_the_shape_the_host_reads() {
-        let answer = Answer { receipt: Some(r#"{"id":"order-123"}"#.to_owned()), quarantine: None };
-        let response = success(&answer, &["one".to_owned(), "two".to_owned()]);
+        let response = success(Some(r#"{"id":"order-123"}"#), &["one".to_owned(), "two".to_owned()]);
         assert_eq!(response.status(), 200);
         assert_eq!(
             json(response).await,
@@ -129,30 +112,26 @@ mod tests {
 
     #[tokio::test]
     async fn a_success_with_nothing_to_say_is_not_empty() {
-        let body = json(success(&Answer::default(), &[])).await;
+        let body = json(success(None, &[])).await;
         assert_eq!(body, serde_json::json!({ "Outputs": {}, "Logs": [], "ReturnValue": null }));
-    }
-
-    #[tokio::test]
-    async fn a_quarantined_message_is_sent_as_base64_of_its_exact_bytes() {
-        let answer = Answer { receipt: None, quarantine: Some(r#"{"time":"2026-11-21T10:20:00Z"}"#.to_owned()) };
-        let output = json(success(&answer, &[])).await["Outputs"]["quarantine"].clone();
-        let bytes = BASE64_STANDARD.decode(output.as_str().unwrap()).unwrap();
-        assert_eq!(bytes, br#"{"time":"2026-11-21T10:20:00Z"}"#);
     }
 
     #[test]
     fn a_failure_is_never_a_2xx_and_names_its_cause_in_the_reason_phrase() {
         let storage = storage::Error::NotSent("connection refused".to_owned());
+        let away = StillAway { service: "table", cause: storage.clone() };
+        let stuck = functions::Error::Stuck { cause: away.clone().into(), put: storage.clone() };
+        let ledger = |error: ledger::Error| InvocationError::Function(error.into());
         for (cause, phrase) in [
-            (InvocationError::Ledger(storage.into()), "Storage cannot be reached"),
-            (InvocationError::Ledger(ledger::Error::UnknownSchema(2)), "A record has an unknown schema version"),
-            (InvocationError::Ledger(ledger::Error::OutOfTime), "More is left than one attempt has time for"),
+            (ledger(storage.into()), "Storage cannot be reached"),
+            (ledger(away.into()), "Storage is away"),
+            (stuck.into(), "Storage is away and the message cannot be put back"),
+            (ledger(ledger::Error::UnknownSchema(2)), "A record has an unknown schema version"),
+            (ledger(ledger::Error::OutOfTime), "More is left than one attempt has time for"),
             (InvocationError::Deadline(Duration::from_secs(290)), "Not finished in time"),
             (InvocationError::Panic, "The function panicked"),
             (InvocationError::Undecodable(DecodeError::NoMessage), "The invocation cannot be decoded"),
             (InvocationError::Incomplete(String::new()), "The invocation did not arrive whole"),
-            (InvocationError::TooLargeForQuarantine("conflict"), "Rejected but too large for the quarantine queue"),
         ] {
             let response = failure(&cause);
             assert_eq!((response.status().as_u16(), response.head().reason()), (500, phrase));

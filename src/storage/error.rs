@@ -18,7 +18,7 @@ pub enum Error {
     #[error("storage gave an answer that cannot be understood: {0}")]
     Garbled(String),
     /// The service answered with an error.
-    #[error("storage answered {status} {code}{}", operation.map_or_else(String::new, |index| format!(" to operation {index}")))]
+    #[error("storage answered {status} {code}{}{}", operation.map_or_else(String::new, |index| format!(" to operation {index}")), hint(code))]
     Refused {
         /// HTTP status.
         status: u16,
@@ -92,6 +92,12 @@ impl Error {
         self.has_code("TableNotFound")
     }
 
+    /// Whether it is this request that was refused, for what is in it: to wait does not help.
+    #[must_use]
+    pub const fn is_about_the_request(&self) -> bool {
+        matches!(self, Self::Unsendable(_) | Self::Refused { status: 400..=407 | 410..=428 | 430..=499, .. })
+    }
+
     /// Whether it is the message itself that was refused, and another one may be taken.
     #[must_use]
     pub const fn is_about_the_message(&self) -> bool {
@@ -134,6 +140,17 @@ impl Error {
             Self::IdentityRefused(_) => "No access token for this identity",
             Self::Unsendable(_) => "The request to storage cannot be made",
         }
+    }
+}
+
+/// Says what a person can do.
+fn hint(code: &str) -> &'static str {
+    match code {
+        "TableNotFound" => {
+            ": create the table with `infra/` or `az storage table create`, unless it was deleted by mistake: the new one is \
+             empty, and every id is new to it"
+        }
+        _ => "",
     }
 }
 

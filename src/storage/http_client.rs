@@ -45,6 +45,9 @@ pub struct TimeLimits {
     /// has found](https://learn.microsoft.com/rest/api/storageservices/query-timeout-and-pagination) and where to go on:
     /// who waits no longer than that never gets through a large partition.
     pub query: Duration,
+    /// Until it is known that a message was put back on its queue. A second attempt could put it there twice, so the first
+    /// has more time than others.
+    pub put_back: Duration,
     /// An idle connection is dropped after this: before the service does it, which would cost a request.
     pub idle: Duration,
 }
@@ -69,6 +72,7 @@ impl PooledClient {
             connect: Duration::from_secs(3),
             request: Duration::from_secs(5),
             query: Duration::from_secs(15),
+            put_back: Duration::from_secs(30),
             idle,
         })
     }
@@ -86,7 +90,7 @@ impl PooledClient {
 
     /// Sends a request to `url`, and reads the whole answer within the time limit.
     async fn send(&self, url: &Url, request: hyper::Request<Full<Bytes>>) -> Result<(u16, HeaderMap, Bytes), Error> {
-        let limit = if is_query(url) { self.limits.query } else { self.limits.request };
+        let limit = self.limits.of(request.method(), url);
         let answer = async {
             let response = self.pool()?.request(request).await.map_err(|error| match error.is_connect() {
                 true => Error::NotSent(root_cause(&error)),
@@ -128,8 +132,16 @@ impl http_1::HttpClient for PooledClient {
     }
 }
 
-fn is_query(url: &Url) -> bool {
-    url.query_pairs().any(|(name, _)| name == "$filter")
+impl TimeLimits {
+    /// The time limit of a request.
+    fn of(&self, method: &hyper::Method, url: &Url) -> Duration {
+        let has = |parameter| url.query_pairs().any(|(name, _)| name == parameter);
+        match () {
+            () if has("$filter") => self.query,
+            () if method == hyper::Method::POST && has("visibilitytimeout") => self.put_back,
+            () => self.request,
+        }
+    }
 }
 
 fn pool(limits: TimeLimits) -> Result<Pool, rustls::Error> {

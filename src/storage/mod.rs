@@ -9,7 +9,7 @@
 //! - [`transport`]: makes requests strict and answers honest, over a connection or over a simulated service;
 //! - [`batch`]: the multipart form of an entity group transaction and of its answer;
 //! - [`table`]: the requests this project makes of a table. There is no upsert among them, and no unconditional write;
-//! - [`queue`]: the one it makes of a queue.
+//! - [`queue`]: those it makes of a queue.
 
 pub mod account;
 pub mod batch;

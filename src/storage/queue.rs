@@ -1,17 +1,19 @@
-//! The one request this project makes of a queue: [put a
-//! message](https://learn.microsoft.com/rest/api/storageservices/put-message).
+//! The requests this project makes of a queue: [put a
+//! message](https://learn.microsoft.com/rest/api/storageservices/put-message), receive, peek and delete some, and count them.
 //!
-//! It goes through the pipeline of the table client, with its signature and our transport. Nothing is read from the
-//! answer but its status, so no XML is parsed.
+//! They go through the pipeline of the table client, with its signature and our transport. What is put never expires:
+//! the default of the service is to drop a message after seven days.
 
 use super::{Account, Error, transport::Transport};
 use azure_core::{
-    ClientOptions, Context, HttpClient, Method, Pipeline, Request, RetryOptions, TransportOptions, Url,
-    headers::Headers,
+    ClientOptions, Context, HttpClient, Method, Pipeline, Request, Response, RetryOptions, TransportOptions, Url,
+    headers::{HeaderName, Headers},
 };
 use azure_storage::clients::{ServiceType, finalize_request, new_pipeline_from_options};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use std::sync::Arc;
+use quick_xml::{Reader, escape::unescape, events::Event};
+use std::{sync::Arc, time::Duration};
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
 /// The most one message can hold, in bytes: [64
 /// KiB](https://learn.microsoft.com/azure/storage/queues/scalability-targets).
@@ -45,6 +47,28 @@ impl MessageEncoding {
             Self::None => message,
         }
     }
+
+    /// Decodes a message; one that is not in this encoding stays as it is.
+    #[must_use]
+    pub fn decode(self, message: String) -> String {
+        let decoded = match self {
+            Self::Base64 => BASE64_STANDARD.decode(&message).ok().and_then(|bytes| String::from_utf8(bytes).ok()),
+            Self::None => None,
+        };
+        decoded.unwrap_or(message)
+    }
+}
+
+/// A message as it was received or seen.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct ReceivedMessage {
+    id: String,
+    /// Empty when it was only seen.
+    pop_receipt: String,
+    /// Time at which it was put, by the clock of the service.
+    pub inserted: Option<OffsetDateTime>,
+    /// Text on the queue.
+    pub text: String,
 }
 
 /// Whether a message can be put on a queue, with so many bytes more.
@@ -76,38 +100,139 @@ impl Queue {
         }
     }
 
-    /// Puts a message on the queue, as it is, to stay there until it is taken; creates the queue when there is none.
+    /// Name of the queue.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Puts a message on the queue, as it is; creates the queue when there is none.
     ///
     /// # Errors
     ///
     /// The message is not on the queue, unless the error [may be applied](Error::may_be_applied).
     pub async fn put(&self, message: &str) -> Result<(), Error> {
-        match self.put_once(message).await {
-            Err(error) if error.has_code("QueueNotFound") => match self.send(Method::Put, &[], String::new()).await {
-                Err(error) if !error.has_code("QueueAlreadyExists") => Err(error),
-                _ => self.put_once(message).await,
-            },
+        match self.put_hidden(message, Duration::ZERO).await {
+            Err(error) if error.has_code("QueueNotFound") => {
+                match self.send((Method::Put, &[]), &[], String::new()).await {
+                    Err(error) if !error.has_code("QueueAlreadyExists") => Err(error),
+                    _ => self.put_hidden(message, Duration::ZERO).await,
+                }
+            }
             result => result,
         }
     }
 
-    async fn put_once(&self, message: &str) -> Result<(), Error> {
-        self.send(Method::Post, &["messages"], body(message)).await
+    /// Puts a message on the queue, which has to be there, to be seen after this time, in whole seconds.
+    ///
+    /// # Errors
+    ///
+    /// The message is not on the queue, unless the error [may be applied](Error::may_be_applied).
+    pub async fn put_hidden(&self, message: &str, invisible: Duration) -> Result<(), Error> {
+        let seconds = invisible.as_secs().to_string();
+        let hidden = [("messagettl", "-1"), ("visibilitytimeout", &seconds)];
+        let query = if invisible.is_zero() { &hidden[..1] } else { &hidden };
+        self.send((Method::Post, &["messages"]), query, body(message)).await.map(drop)
     }
 
-    async fn send(&self, method: Method, path: &[&str], body: String) -> Result<(), Error> {
+    /// Receives up to 32 messages, which nobody else sees for this time, in whole seconds. A queue that is not there has
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// Some may have been received all the same: they come back.
+    pub async fn receive(&self, invisible: Duration) -> Result<Vec<ReceivedMessage>, Error> {
+        self.messages(&[("numofmessages", "32"), ("visibilitytimeout", &invisible.as_secs().to_string())]).await
+    }
+
+    /// Looks at the message that is received next.
+    ///
+    /// # Errors
+    ///
+    /// The service did not say.
+    pub async fn peek(&self) -> Result<Option<ReceivedMessage>, Error> {
+        Ok(self.messages(&[("peekonly", "true")]).await?.into_iter().next())
+    }
+
+    async fn messages(&self, query: &[(&str, &str)]) -> Result<Vec<ReceivedMessage>, Error> {
+        let response = match self.send((Method::Get, &["messages"]), query, String::new()).await {
+            Err(error) if error.has_code("QueueNotFound") => return Ok(Vec::new()),
+            response => response?,
+        };
+        let xml = response.into_body().collect().await?;
+        let messages = std::str::from_utf8(&xml).ok().and_then(|xml| received_messages(xml).ok());
+        messages.ok_or_else(|| Error::Garbled("no list of messages".to_owned()))
+    }
+
+    /// Deletes a message that was received. One that is gone, or that came back meanwhile, is left alone.
+    ///
+    /// # Errors
+    ///
+    /// It may still be there.
+    pub async fn delete(&self, message: &ReceivedMessage) -> Result<(), Error> {
+        let path = ["messages", &message.id];
+        match self.send((Method::Delete, &path), &[("popreceipt", &message.pop_receipt)], String::new()).await {
+            Err(error) if !error.has_code("MessageNotFound") && !error.has_code("PopReceiptMismatch") => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts the messages, about, those that cannot be seen included. A queue that is not there has none.
+    ///
+    /// # Errors
+    ///
+    /// The service did not say.
+    pub async fn length(&self) -> Result<u64, Error> {
+        let response = match self.send((Method::Get, &[]), &[("comp", "metadata")], String::new()).await {
+            Err(error) if error.has_code("QueueNotFound") => return Ok(0),
+            response => response?,
+        };
+        let count = response.headers().get_optional_str(&HeaderName::from_static("x-ms-approximate-messages-count"));
+        count.and_then(|count| count.parse().ok()).ok_or_else(|| Error::Garbled("no count of messages".to_owned()))
+    }
+
+    async fn send(
+        &self,
+        (method, path): (Method, &[&str]),
+        query: &[(&str, &str)],
+        body: String,
+    ) -> Result<Response, Error> {
         let mut url = self.endpoint.clone();
         let cannot_be_a_base = |()| Error::Unsendable("the queue endpoint has no path".to_owned());
         url.path_segments_mut().map_err(cannot_be_a_base)?.pop_if_empty().push(&self.name).extend(path);
-        if !path.is_empty() {
-            // The default is to drop a message after seven days.
-            url.query_pairs_mut().append_pair("messagettl", "-1");
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
         }
         let mut request: Request = finalize_request(url, method, Headers::new(), Some(body.into()))?;
         let mut context = Context::new();
         context.insert(ServiceType::Queue);
-        self.pipeline.send(&context, &mut request).await?;
-        Ok(())
+        Ok(self.pipeline.send(&context, &mut request).await?)
+    }
+}
+
+/// Reads [the messages of an
+/// answer](https://learn.microsoft.com/rest/api/storageservices/get-messages#response-body), their texts to the last blank.
+fn received_messages(xml: &str) -> Result<Vec<ReceivedMessage>, quick_xml::Error> {
+    let mut reader = Reader::from_str(xml);
+    let mut messages = Vec::new();
+    loop {
+        match (reader.read_event()?, messages.last_mut()) {
+            (Event::Start(element), _) if element.name().as_ref() == b"QueueMessage" => {
+                messages.push(ReceivedMessage::default());
+            }
+            (Event::Start(element), Some(message)) => {
+                let text = unescape(&reader.read_text(element.name())?)?.into_owned();
+                match element.name().as_ref() {
+                    b"MessageId" => message.id = text,
+                    b"PopReceipt" => message.pop_receipt = text,
+                    b"InsertionTime" => message.inserted = OffsetDateTime::parse(&text, &Rfc2822).ok(),
+                    b"MessageText" => message.text = text,
+                    _ => {}
+                }
+            }
+            (Event::Eof, _) => return Ok(messages),
+            _ => {}
+        }
     }
 }
 
@@ -122,11 +247,29 @@ fn body(message: &str) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use time::macros::datetime;
 
     #[test]
     fn a_message_is_escaped_once() {
         let expected = "<QueueMessage><MessageText>&lt;a&gt; &amp;amp;&#13;\n</MessageText></QueueMessage>";
         assert_eq!(body("<a> &amp;\r\n"), expected);
+    }
+
+    #[test]
+    fn the_messages_of_an_answer_are_read_to_the_last_blank() {
+        let message = "<QueueMessage><MessageId>5b0c</MessageId><InsertionTime>Sat, 21 Nov 2026 10:20:00 GMT</InsertionTime><PopReceipt>Ag=</PopReceipt><DequeueCount>1</DequeueCount><MessageText> &lt;a&gt; &amp;amp;&#13;\n</MessageText></QueueMessage>";
+        let xml = format!(
+            "\u{feff}<?xml version=\"1.0\"?><QueueMessagesList>{message}<QueueMessage><MessageId>6</MessageId><MessageText /></QueueMessage></QueueMessagesList>"
+        );
+        let read = received_messages(&xml).unwrap();
+        let expected = ReceivedMessage {
+            id: "5b0c".to_owned(),
+            pop_receipt: "Ag=".to_owned(),
+            inserted: Some(datetime!(2026-11-21 10:20 UTC)),
+            text: " <a> &amp;\r\n".to_owned(),
+        };
+        assert_eq!(read, [expected, ReceivedMessage { id: "6".to_owned(), ..ReceivedMessage::default() }]);
+        assert_eq!(received_messages("<?xml version=\"1.0\"?><QueueMessagesList />").unwrap(), []);
     }
 
     proptest! {

@@ -144,11 +144,11 @@ fn the_handler_understands_its_settings_and_finds_what_they_name() {
     let deployment = deployment();
     let config = config(&deployment);
     let tables = of_type(&deployment, "Microsoft.Storage/storageAccounts/tableServices/tables");
-    assert_eq!(names(&tables), BTreeSet::from([config.table]));
+    assert_eq!(names(&tables), BTreeSet::from([config.app.table]));
     let queues = names(&of_type(&deployment, "Microsoft.Storage/storageAccounts/queueServices/queues"));
     let [trigger, quarantine] = queues_of_the_function();
     let poison = format!("{trigger}-poison");
-    assert_eq!(queues, BTreeSet::from([trigger, poison, quarantine, config.events_queue]));
+    assert_eq!(queues, BTreeSet::from([trigger, poison, quarantine, config.app.events_queue]));
 }
 
 #[test]

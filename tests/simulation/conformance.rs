@@ -47,7 +47,7 @@ impl HttpClient for Emulated {
         let (storage, messages) = &mut *self.0.lock().unwrap();
         let (response, changes) = storage.apply(&read_call(request));
         messages.extend(changes.into_iter().filter_map(|change| match change {
-            Change::Put(text) => Some(text),
+            Change::Put { text, .. } => Some(text),
             _ => None,
         }));
         Ok(into_http(response))

@@ -54,7 +54,13 @@ async fn serve(mut socket: TcpStream, behaviour: Behaviour) {
 
 fn impatient() -> PooledClient {
     let request = Duration::from_millis(300);
-    PooledClient::with_limits(TimeLimits { connect: request, request, query: request, idle: Duration::from_secs(4) })
+    PooledClient::with_limits(TimeLimits {
+        connect: request,
+        request,
+        query: request,
+        put_back: request,
+        idle: Duration::from_secs(4),
+    })
 }
 
 fn patient() -> PooledClient {
@@ -64,7 +70,7 @@ fn patient() -> PooledClient {
 /// For answers of megabytes on a busy machine.
 fn unhurried() -> PooledClient {
     let long = Duration::from_secs(60);
-    PooledClient::with_limits(TimeLimits { connect: long, request: long, query: long, idle: long })
+    PooledClient::with_limits(TimeLimits { connect: long, request: long, query: long, put_back: long, idle: long })
 }
 
 async fn get(connection: &PooledClient, url: &Url) -> Result<(u16, String), Error> {
@@ -87,7 +93,8 @@ async fn one_connection_serves_many_requests() {
 async fn a_connection_that_was_idle_for_too_long_is_not_used_again() {
     let (url, connections) = server(Behaviour::Answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")).await;
     let (idle, long) = (Duration::from_millis(100), Duration::from_secs(60));
-    let connection = PooledClient::with_limits(TimeLimits { connect: long, request: long, query: long, idle });
+    let connection =
+        PooledClient::with_limits(TimeLimits { connect: long, request: long, query: long, put_back: long, idle });
     assert_eq!(get(&connection, &url).await, Ok((200, "ok".to_owned())));
     tokio::time::sleep(idle * 2).await;
     assert_eq!(get(&connection, &url).await, Ok((200, "ok".to_owned())));
@@ -134,7 +141,7 @@ async fn a_query_has_a_time_limit_of_its_own() {
     let (url, _) = server(Behaviour::NeverAnswer).await;
     let (short, long) = (Duration::from_millis(300), Duration::from_secs(3600));
     let patience = Duration::from_secs(30);
-    let limits = TimeLimits { connect: long, request: long, query: short, idle: long };
+    let limits = TimeLimits { connect: long, request: long, query: short, put_back: long, idle: long };
     let query = url.join("/account/idempotency()?%24filter=RowKey+ge+%27record%7E%27").unwrap();
     let error = timeout(patience, get(&PooledClient::with_limits(limits), &query)).await.unwrap().unwrap_err();
     assert_eq!(error, Error::Unanswered("time limit reached".to_owned()));

@@ -2,19 +2,18 @@
 
 use crate::{
     azure,
-    domain::DOMAIN,
     ledger::{attempt, attempt_until, ledger, page, throttled},
     scripted::{Answer, Received, Script, Step},
 };
 use handler::{
-    functions::{App, scheduled_with_retry},
+    functions::scheduled_with_retry,
     idempotency::{
         ledger::{Error, OutboxEntry},
         outbox::{publish, relay},
     },
-    storage::{MessageEncoding, RowTag},
+    storage::RowTag,
 };
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 use tokio::time::Instant;
 
 fn events(bodies: [&str; 2]) -> Vec<OutboxEntry> {
@@ -25,10 +24,6 @@ fn events(bodies: [&str; 2]) -> Vec<OutboxEntry> {
         body: body.to_owned(),
     };
     bodies.map(event).into()
-}
-
-fn app(script: &Arc<Script>) -> App {
-    App { domain: DOMAIN, ledger: ledger(script), events: script.queue(), events_encoding: MessageEncoding::Base64 }
 }
 
 fn put() -> Step {
@@ -42,7 +37,7 @@ fn deleted() -> Step {
 /// Publishes two events, and says what was asked for meanwhile: which message was put, which row was deleted.
 async fn asked_to_publish(steps: impl IntoIterator<Item = Step>) -> Vec<String> {
     let script = Script::new(steps);
-    publish(&ledger(&script), &script.queue(), &events(["first", "second"]), &attempt()).await;
+    publish(&ledger(&script), &script.events(), &events(["first", "second"]), &attempt()).await;
     asked(&script)
 }
 
@@ -78,7 +73,7 @@ async fn when_the_queue_refuses_everything_nothing_more_is_tried_and_nothing_for
 async fn an_attempt_that_is_over_publishes_nothing() {
     let script = Script::new([]);
     let over = attempt_until(Instant::now());
-    publish(&ledger(&script), &script.queue(), &events(["first", "second"]), &over).await;
+    publish(&ledger(&script), &script.events(), &events(["first", "second"]), &over).await;
     assert_eq!(script.received().len(), 0);
 }
 
@@ -87,7 +82,7 @@ async fn an_attempt_that_is_over_publishes_nothing() {
 async fn what_was_put_is_forgotten_although_there_is_no_time_for_the_next() {
     let script = Script::new([Step::Slow(Duration::from_secs(20), Answer::new(201, "")), deleted()]);
     let short = attempt_until(Instant::now() + Duration::from_secs(10));
-    publish(&ledger(&script), &script.queue(), &events(["first", "second"]), &short).await;
+    publish(&ledger(&script), &script.events(), &events(["first", "second"]), &short).await;
     assert_eq!(asked(&script), ["POST first", "DELETE first"]);
 }
 
@@ -109,7 +104,7 @@ async fn a_relay_goes_on_to_the_next_page_after_an_event_that_is_refused() {
     let refused = azure::refused(400, "InvalidInput").into();
     let first = [first_page_with("first"), refused, page_with("second").into(), put(), deleted()];
     let script = Script::new(first.into_iter().chain((0..63).map(|_| page(&[]))));
-    let relayed = relay(&ledger(&script), &script.queue(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
+    let relayed = relay(&ledger(&script), &script.events(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
     assert_eq!((relayed.events, relayed.unfinished.len(), relayed.cause.is_some()), (1, 1, true));
     assert_eq!(asked(&script)[1..5], ["POST first", "GET ", "POST second", "DELETE second"]);
     assert!(script.received()[2].url.contains("NextRowKey"), "{}", script.received()[2].url);
@@ -119,7 +114,7 @@ async fn a_relay_goes_on_to_the_next_page_after_an_event_that_is_refused() {
 async fn a_relay_does_not_go_on_to_the_next_page_when_the_queue_refuses_everything() {
     let refused = azure::refused(403, "AuthorizationFailure").into();
     let script = Script::new([first_page_with("first"), refused].into_iter().chain((0..63).map(|_| page(&[]))));
-    let relayed = relay(&ledger(&script), &script.queue(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
+    let relayed = relay(&ledger(&script), &script.events(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
     assert_eq!((relayed.events, relayed.unfinished.len(), script.kinds().len()), (0, 1, 65));
 }
 
@@ -132,7 +127,7 @@ async fn a_tick_leaves_time_for_the_purge_and_for_its_answer() {
     );
     let short = attempt_until(start + Duration::from_secs(90));
     let tick = scheduled_with_retry::TimerTick { past_due: false, retry_count: 0, max_retry_count: 3 };
-    let result = scheduled_with_retry::run(&app(&script), &tick, &short).await;
+    let result = scheduled_with_retry::run(&script.app(), &tick, &short).await;
     assert!(matches!(result, Err(Error::OutOfTime)), "{result:?}");
     assert_eq!((script.kinds().len(), start.elapsed().as_secs()), (16 + 8, 60));
 }
@@ -141,7 +136,7 @@ async fn a_tick_leaves_time_for_the_purge_and_for_its_answer() {
 async fn a_relay_counts_what_is_on_the_queue() {
     let first = [page_with("first").into(), put(), deleted()];
     let script = Script::new(first.into_iter().chain((0..63).map(|_| page(&[]))));
-    let relayed = relay(&ledger(&script), &script.queue(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
+    let relayed = relay(&ledger(&script), &script.events(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
     assert_eq!((relayed.events, relayed.unfinished.len(), relayed.cause.is_none()), (1, 0, true));
     assert_eq!(asked(&script)[1..3], ["POST first", "DELETE first"]);
 }
@@ -149,7 +144,7 @@ async fn a_relay_counts_what_is_on_the_queue() {
 #[tokio::test(start_paused = true)]
 async fn a_relay_ends_when_its_time_is_up_and_says_that_more_is_left() {
     let script = Script::new([]);
-    let relayed = relay(&ledger(&script), &script.queue(), &attempt(), Instant::now()).await;
+    let relayed = relay(&ledger(&script), &script.events(), &attempt(), Instant::now()).await;
     assert_eq!((relayed.events, relayed.unfinished.len(), script.kinds().len()), (0, 64, 0));
     assert!(matches!(relayed.cause, Some(Error::OutOfTime)));
 }
@@ -158,7 +153,7 @@ async fn a_relay_ends_when_its_time_is_up_and_says_that_more_is_left() {
 async fn of_all_that_went_wrong_a_relay_tells_what_was_first() {
     let refused = azure::refused(403, "AuthorizationFailure").into();
     let script = Script::new(std::iter::once(refused).chain((0..63).map(|_| throttled())));
-    let relayed = relay(&ledger(&script), &script.queue(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
+    let relayed = relay(&ledger(&script), &script.events(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
     assert_eq!(relayed.unfinished.len(), 64);
     assert!(matches!(relayed.cause, Some(Error::Storage(error)) if !error.is_transient()));
 }
@@ -170,7 +165,7 @@ async fn a_relay_without_a_table_has_nothing_to_do_and_one_that_cannot_look_fail
     {
         let script = Script::new((0..64).map(|_| answer.clone().into()));
         let relayed =
-            relay(&ledger(&script), &script.queue(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
+            relay(&ledger(&script), &script.events(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
         assert_eq!((relayed.unfinished.len(), relayed.cause.is_some()), (unfinished, unfinished > 0));
     }
 }
@@ -180,7 +175,7 @@ async fn records_are_kept_while_events_of_their_bucket_may_be_left() {
     for (first, queries) in [(throttled(), 64 + 63), (page(&[]), 64 + 64)] {
         let script = Script::new(std::iter::once(first).chain((0..127).map(|_| page(&[]))));
         let tick = scheduled_with_retry::TimerTick { past_due: false, retry_count: 0, max_retry_count: 3 };
-        let result = scheduled_with_retry::run(&app(&script), &tick, &attempt()).await;
+        let result = scheduled_with_retry::run(&script.app(), &tick, &attempt()).await;
         assert_eq!((script.kinds().len(), result.is_ok()), (queries, queries == 128));
     }
 }

@@ -1,19 +1,40 @@
 //! A service that gives prepared answers, in order, and remembers what it was asked.
 
-use crate::azure;
+use crate::{azure, domain::DOMAIN};
 use async_trait::async_trait;
 use azure_core::{
     Body, HttpClient, Request, Response, StatusCode,
     headers::{HeaderName, Headers},
 };
 use azure_core_1::{error::ErrorKind, http as http_1};
-use handler::storage::{Account, Error, Queue, Table};
+use handler::{
+    config::{AppConfig, Trigger},
+    functions::App,
+    idempotency::outbox::Events,
+    storage::{Account, Error, MessageEncoding, Queue, Table},
+};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
     time::Duration,
 };
 use test_storage::Kind;
+
+/// An account that is not the emulator's.
+pub(crate) fn account() -> Account {
+    Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap()
+}
+
+/// What the functions are told by default.
+pub(crate) fn config() -> AppConfig {
+    AppConfig {
+        table: "idempotency".to_owned(),
+        events_queue: "order-events".to_owned(),
+        events_encoding: MessageEncoding::Base64,
+        trigger: Trigger { queue: "orders".to_owned(), encoding: MessageEncoding::None },
+        retention: time::Duration::days(30),
+    }
+}
 
 /// Outcome of one request.
 #[derive(Debug, Clone)]
@@ -103,14 +124,18 @@ impl Script {
 
     /// The table `idempotency` of an account `shop`, served by this script.
     pub(crate) fn table(self: &Arc<Self>) -> Table {
-        let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
-        Table::new(&account, "idempotency", self.clone())
+        Table::new(&account(), "idempotency", self.clone())
     }
 
     /// The queue `order-events` of the same account, served by this script too.
-    pub(crate) fn queue(self: &Arc<Self>) -> Queue {
-        let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
-        Queue::new(&account, "order-events", self.clone())
+    pub(crate) fn events(self: &Arc<Self>) -> Events {
+        Events::new(Queue::new(&account(), "order-events", self.clone()), MessageEncoding::Base64)
+    }
+
+    /// The app of the same account.
+    pub(crate) fn app(self: &Arc<Self>) -> App {
+        let client: Arc<dyn HttpClient> = self.clone();
+        App::new(DOMAIN, &account(), &client, &config())
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {
@@ -136,8 +161,15 @@ impl Script {
 }
 
 impl Script {
-    /// Takes a request, and gives the answer that is next.
+    /// Takes a request, and gives the answer that is next. To those who ask, the table is there, and the queues are empty.
     async fn answer(&self, request: Received) -> Result<Answer, Error> {
+        if request.body.contains(r#""PartitionKey":"probe""#) {
+            return Ok(azure::batch(&[azure::inserted()]));
+        }
+        if request.url.contains("comp=metadata") || request.method == "GET" && request.url.contains("/messages?") {
+            let answer = Answer::new(200, "<QueueMessagesList />");
+            return Ok(answer.header("x-ms-approximate-messages-count", "0"));
+        }
         self.received.lock().unwrap().push(request);
         let step = self.steps.lock().unwrap().pop_front();
         match step.expect("one request more than the script has steps") {

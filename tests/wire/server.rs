@@ -1,15 +1,10 @@
 //! Isolation of invocations: one may panic, or take for ever.
 
-use crate::domain::DOMAIN;
+use crate::{domain::DOMAIN, scripted::config};
 use actix_web::rt::System;
 use async_trait::async_trait;
 use azure_core::{HttpClient, Request, Response};
-use handler::{
-    app,
-    functions::App,
-    idempotency::Ledger,
-    storage::{Account, MessageEncoding, Queue, Table},
-};
+use handler::{app, functions::App, storage::Account};
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
 /// A storage service that is the end of an invocation.
@@ -34,13 +29,8 @@ fn serve(storage: Storage, limit: Duration) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
-    let table = Table::new(&account, "idempotency", Arc::new(storage));
-    let app = App {
-        domain: DOMAIN,
-        ledger: Ledger::new(table, time::Duration::days(30)),
-        events: Queue::new(&account, "order-events", Arc::new(storage)),
-        events_encoding: MessageEncoding::Base64,
-    };
+    let client: Arc<dyn HttpClient> = Arc::new(storage);
+    let app = App::new(DOMAIN, &account, &client, &config());
     std::thread::spawn(move || System::new().block_on(async { app::server(listener, app, limit).unwrap().await }));
     port
 }

@@ -245,7 +245,7 @@ fn tags(table: &Table) -> Pages<'_, RowTag> {
 #[tokio::test]
 async fn a_message_is_put_signed_escaped_and_without_an_end_of_life() {
     let script = Script::new([Answer::new(201, "").into()]);
-    script.queue().put(r#"{"note":"<&>\r"}"#).await.unwrap();
+    script.events().queue.put(r#"{"note":"<&>\r"}"#).await.unwrap();
     let request = &script.received()[0];
     assert_eq!(request.method, "POST");
     assert_eq!(request.url, "https://shop.queue.core.windows.net/order-events/messages?messagettl=-1");
@@ -258,7 +258,7 @@ async fn a_message_is_put_signed_escaped_and_without_an_end_of_life() {
 async fn a_missing_queue_is_created_and_the_message_put_again() {
     let script =
         Script::new([queue_error(404, "QueueNotFound"), Answer::new(201, "").into(), Answer::new(201, "").into()]);
-    script.queue().put("{}").await.unwrap();
+    script.events().queue.put("{}").await.unwrap();
     let requests: Vec<_> =
         script.received().into_iter().map(|request| format!("{} {}", request.method, request.url)).collect();
     let put = "POST https://shop.queue.core.windows.net/order-events/messages?messagettl=-1";
@@ -274,7 +274,7 @@ async fn a_queue_that_somebody_else_creates_meanwhile_is_used() {
     let steps =
         [queue_error(404, "QueueNotFound"), queue_error(409, "QueueAlreadyExists"), Answer::new(201, "").into()];
     let script = Script::new(steps);
-    script.queue().put("{}").await.unwrap();
+    script.events().queue.put("{}").await.unwrap();
     assert_eq!(script.received().len(), 3);
 }
 
@@ -282,13 +282,13 @@ async fn a_queue_that_somebody_else_creates_meanwhile_is_used() {
 async fn a_queue_that_cannot_be_created_is_the_error() {
     for (status, code) in [(409, "QueueBeingDeleted"), (403, "AuthorizationPermissionMismatch")] {
         let script = Script::new([queue_error(404, "QueueNotFound"), queue_error(status, code)]);
-        let error = script.queue().put("{}").await.unwrap_err();
+        let error = script.events().queue.put("{}").await.unwrap_err();
         assert!(error.to_string().contains(code), "{error}");
     }
 }
 
 #[tokio::test]
 async fn a_message_that_was_refused_is_an_error() {
-    let error = Script::new([azure::refused(503, "ServerBusy").into()]).queue().put("{}").await.unwrap_err();
+    let error = Script::new([azure::refused(503, "ServerBusy").into()]).events().queue.put("{}").await.unwrap_err();
     assert!(error.is_transient() && !error.may_be_applied());
 }

@@ -156,7 +156,7 @@ impl State {
         *self.counts.requests.entry(call.map_or(Kind::Other, Call::kind)).or_default() += 1;
         let Some(call) = call else { return Ok(emulated::Response::empty(501)) };
         let (response, changes) = self.storage.apply(call);
-        if let [Change::Put(text)] = &changes[..] {
+        if let [Change::Put { text, .. }] = &changes[..] {
             let text = from_base64(text).context("a message that is not base64")?;
             let event: Event = serde_json::from_str(&text).context("a message that is no event")?;
             self.messages += 1;

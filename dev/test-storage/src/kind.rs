@@ -21,6 +21,8 @@ pub enum Kind {
     PutMessage,
     /// Messages are received or peeked.
     GetMessages,
+    /// The length of a queue.
+    GetQueue,
     /// Create of a queue.
     CreateQueue,
     /// Anything else.
@@ -39,6 +41,7 @@ impl Kind {
             "POST" if rest == "Tables" => Self::CreateTable,
             "POST" if rest.ends_with("/messages") => Self::PutMessage,
             "GET" if rest.ends_with("/messages") => Self::GetMessages,
+            "GET" if !rest.contains('/') && query.contains("comp=metadata") => Self::GetQueue,
             "PUT" if !rest.contains('/') && !key && !query.contains("comp=") => Self::CreateQueue,
             "POST" if !rest.contains('/') => Self::Insert,
             "GET" if key => Self::GetEntity,
@@ -62,6 +65,7 @@ impl Kind {
             Self::Delete => "delete",
             Self::PutMessage => "put",
             Self::GetMessages => "get messages",
+            Self::GetQueue => "get queue",
             Self::CreateQueue => "create queue",
             Self::Other => "other",
         }
@@ -85,6 +89,7 @@ mod tests {
             ("DELETE", "/a/t(PartitionKey='p',RowKey='r')", Kind::Delete),
             ("POST", "/a/q/messages?visibilitytimeout=0", Kind::PutMessage),
             ("GET", "/a/q/messages?peekonly=true", Kind::GetMessages),
+            ("GET", "/a/q?comp=metadata", Kind::GetQueue),
             ("PUT", "/a/q", Kind::CreateQueue),
             ("PUT", "/a/q?comp=metadata", Kind::Other),
             ("DELETE", "/a/q/messages/1?popreceipt=x", Kind::Other),

@@ -73,7 +73,7 @@ pub(crate) fn explore(plan: &Plan, max_runs: usize, matters: &dyn Fn(&[String]) 
 fn fingerprint(world: &World) -> u64 {
     let state = world.network.state();
     let queue = sorted(state.journal.iter().filter_map(|entry| match &entry.change {
-        Change::Put(text) => Some(text.clone()),
+        Change::Put { text, .. } => Some(text.clone()),
         _ => None,
     }));
     let late = sorted(state.late.iter().map(|late| format!("{late:?}")));

@@ -170,7 +170,7 @@ fn counts(world: &World) -> BTreeMap<&'static str, u64> {
         ("answers", world.answers.len() as u64),
         ("conflicts", world.answers.iter().filter(|given| given.answer.is_conflict()).count() as u64),
         ("failed deliveries", world.failures.into()),
-        ("poisoned messages", world.poisoned.into()),
+        ("messages put back", (world.messages.len() - world.plan.messages.len()) as u64),
         ("killed workers", (planned.kills - unused.kills).into()),
         ("faults", (planned.faults - unused.faults).into()),
         ("purged records", state.journal.iter().filter(is_purge).count() as u64),

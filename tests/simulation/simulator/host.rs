@@ -7,7 +7,7 @@ use super::{
 };
 
 /// `maxDequeueCount` of `host.json`.
-const MAX_DEQUEUE_COUNT: u32 = 5;
+const MAX_DEQUEUE_COUNT: u32 = 16;
 
 impl World {
     pub(crate) fn is_in_progress(&self, index: usize) -> bool {

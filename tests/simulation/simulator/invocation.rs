@@ -4,8 +4,12 @@ use super::domain::Message;
 use futures::future::LocalBoxFuture;
 use handler::{
     attempt::Attempt,
-    functions::{App, Failure, queue_with_idempotency, scheduled_with_retry},
-    quarantine::Reason,
+    functions::{
+        App,
+        queue_with_idempotency::{self, Served},
+        scheduled_with_retry,
+    },
+    quarantine::{QueueMessage, Reason},
 };
 use std::{
     rc::Rc,
@@ -32,6 +36,7 @@ pub(crate) enum Trigger {
 pub(crate) enum Answer {
     Receipt(String),
     Quarantined(Reason),
+    GivenBack,
 }
 
 impl Answer {
@@ -133,12 +138,13 @@ pub(crate) fn serve(app: Rc<App>, message: Option<Message>, attempt: Attempt) ->
 }
 
 async fn deliver(app: Rc<App>, message: Message, attempt: Attempt) -> Outcome {
-    let text = message.text();
-    let run = queue_with_idempotency::run(&app, &text, &attempt);
+    let message = QueueMessage { text: message.text(), ..QueueMessage::default() };
+    let run = queue_with_idempotency::run(&app, &message, &attempt);
     match tokio::time::timeout_at(attempt.deadline, run).await {
-        Ok(Ok(receipt)) => Outcome::Answered(Answer::Receipt(receipt)),
-        Ok(Err(Failure::Reject(rejection))) => Outcome::Answered(Answer::Quarantined(rejection.reason)),
-        Ok(Err(Failure::Retry(error))) => Outcome::Failed(error.to_string()),
+        Ok(Ok(Served::Receipt(receipt))) => Outcome::Answered(Answer::Receipt(receipt)),
+        Ok(Ok(Served::Quarantined(reason))) => Outcome::Answered(Answer::Quarantined(reason)),
+        Ok(Ok(Served::GivenBack)) => Outcome::Answered(Answer::GivenBack),
+        Ok(Err(error)) => Outcome::Failed(error.to_string()),
         Err(_) => Outcome::Failed("not finished in time".to_owned()),
     }
 }

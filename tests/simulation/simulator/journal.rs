@@ -8,6 +8,9 @@ use std::{
 };
 use test_storage::emulated::{Change, Row};
 
+/// The queue of events.
+pub(crate) const EVENTS: &str = "order-events";
+
 /// A change, its time since the start of the history, and the number of its request.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
@@ -70,8 +73,8 @@ pub(crate) fn read<'a>(journal: &'a [Entry], violations: &mut Vec<String>) -> Kn
                 Change::Inserted(row) if is_record(row) => record_inserted(row, *at, &mut known),
                 Change::Deleted(row) if is_record(row) => record_purged(row, *at, &mut known, violations),
                 Change::Replaced(row) => violations.push(format!("overwritten: {row:?}")),
-                Change::Put(body) => event_published(body, &mut known, violations),
-                Change::Inserted(_) | Change::Deleted(_) => {}
+                Change::Put { queue, text, .. } if queue == EVENTS => event_published(text, &mut known, violations),
+                Change::Inserted(_) | Change::Deleted(_) | Change::Put { .. } => {}
             }
         }
         for Entry { change, .. } in entries {

@@ -19,7 +19,7 @@ use std::{
 };
 use test_storage::{
     Kind,
-    emulated::{Call, EmulatedStorage, Operation, Response},
+    emulated::{Call, Change, EmulatedStorage, Operation, Response},
 };
 use tokio::time::Instant;
 
@@ -31,6 +31,9 @@ const QUERY_LIMIT: Duration = Duration::from_secs(15);
 
 /// The longest time between sending a request and applying it.
 const MAX_DELAY: Duration = Duration::from_secs(30 * 60);
+
+/// The queue that triggers the function.
+pub(crate) const ORDERS: &str = "orders";
 
 type Reply = Result<Response, Error>;
 
@@ -95,6 +98,8 @@ pub(crate) struct State {
     applied: u32,
     pub(crate) pending: Vec<Pending>,
     pub(crate) late: Vec<Late>,
+    /// The messages that were put back on the queue, and have not been seen by the host, and the time until they are.
+    pub(crate) given_back: Vec<(String, Duration)>,
     /// The invocation that is polled.
     pub(crate) sender: usize,
     /// A hash of the responses that each invocation got, which are all it knows.
@@ -118,12 +123,15 @@ pub(crate) struct Network(Mutex<State>);
 
 impl Network {
     pub(crate) fn new(partitions: Option<BTreeSet<String>>, (page, resets): (usize, bool)) -> Arc<Self> {
+        let mut storage = EmulatedStorage::new(page);
+        storage.apply(&Call::CreateQueue(ORDERS.to_owned()));
         Arc::new(Self(Mutex::new(State {
-            storage: EmulatedStorage::new(page),
+            storage,
             journal: Vec::new(),
             applied: 0,
             pending: Vec::new(),
             late: Vec::new(),
+            given_back: Vec::new(),
             sender: 0,
             observations: BTreeMap::new(),
             answered: Vec::new(),
@@ -192,6 +200,10 @@ impl State {
             (Call::Query(query), Some(partitions)) if !partitions.contains(&query.partition) => {
                 let _ = reply.send(Ok(self.storage.apply(&call).0));
             }
+            // Nothing depends on them.
+            (Call::GetQueue(_) | Call::GetMessages(_), _) => {
+                let _ = reply.send(Ok(self.storage.apply(&call).0));
+            }
             _ => {
                 let sent = self.start.elapsed();
                 self.pending.push(Pending { invocation: self.sender, call, sent, reply });
@@ -230,6 +242,13 @@ impl State {
         let (at, request) = (self.start.elapsed(), self.applied);
         self.applied += 1;
         let (response, changes) = self.storage.apply(call);
+        for change in &changes {
+            if let Change::Put { queue, text, invisible } = change
+                && queue == ORDERS
+            {
+                self.given_back.push((text.clone(), *invisible));
+            }
+        }
         self.journal.extend(changes.into_iter().map(|change| Entry { at, request, change }));
         self.counts.add(call, &response);
         response

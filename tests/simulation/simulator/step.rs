@@ -1,8 +1,9 @@
 //! One step of a history: every invocation runs until it waits, then one action happens.
 
 use super::{
-    invocation::{GivenAnswer, Invocation, Outcome, Trigger},
+    invocation::{Answer, GivenAnswer, Invocation, Outcome, Trigger},
     promises,
+    queue::QueueMessage,
     schedule::Action,
     world::World,
 };
@@ -28,6 +29,13 @@ impl World {
         let Invocation { trigger, outcome: Some(outcome), .. } = &self.invocations[invocation] else { return };
         self.note(|| format!("invocation {invocation}: {outcome:?}"));
         match (trigger, outcome) {
+            (Trigger::Message { index, .. }, Outcome::Answered(Answer::GivenBack)) => {
+                let copy = self.messages[*index].message;
+                let is_back = self.messages.iter().skip(*index + 1).any(|queued| queued.message == copy);
+                if !is_back {
+                    self.violations.push(format!("said to be given back, but is not on the queue: {copy:?}"));
+                }
+            }
             (Trigger::Message { index, .. }, Outcome::Answered(answer)) => {
                 let journal = self.network.state().journal.len();
                 let (message, answer) = (self.messages[*index].message, answer.clone());
@@ -40,6 +48,16 @@ impl World {
     }
 
     pub(crate) async fn act(&mut self, action: Action) {
+        self.disturb_or_go_on(action).await;
+        let given_back = std::mem::take(&mut self.network.state().given_back);
+        for (text, invisible) in given_back {
+            let message = self.messages.iter().map(|queued| queued.message).find(|message| message.text() == text);
+            let visible_at = self.now() + invisible;
+            self.messages.push(QueueMessage { visible_at, ..QueueMessage::new(message.unwrap()) });
+        }
+    }
+
+    async fn disturb_or_go_on(&mut self, action: Action) {
         match action {
             Action::Deliver(index) => self.network.state().deliver(index),
             Action::Fail(index, fault) => {

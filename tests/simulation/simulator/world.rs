@@ -8,18 +8,30 @@ use super::{
     queue::QueueMessage,
     schedule::Schedule,
 };
+use azure_core::HttpClient;
 use handler::{
     attempt::Attempt,
+    config::{self, AppConfig},
     functions::App,
-    idempotency::Ledger,
-    storage::{Account, MessageEncoding, Queue, Table},
+    storage::{Account, MessageEncoding},
 };
 use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 use tokio::time::Instant;
 
 /// A shared access signature needs no computation for each request.
 const CONNECTION: &str =
-    "TableEndpoint=https://storage.example/a;QueueEndpoint=https://storage.example/a;SharedAccessSignature=sig=a";
+    "TableEndpoint=http://127.0.0.1/a;QueueEndpoint=http://127.0.0.1/a;SharedAccessSignature=sig=a";
+
+/// The protocol moves bodies as they are; raw ones can be read in a trace.
+fn app_config() -> AppConfig {
+    AppConfig {
+        table: "idempotency".to_owned(),
+        events_queue: "order-events".to_owned(),
+        events_encoding: MessageEncoding::None,
+        trigger: config::Trigger { queue: "orders".to_owned(), encoding: MessageEncoding::None },
+        retention: RETENTION,
+    }
+}
 
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -50,8 +62,7 @@ impl World {
         let partitions = (!plan.holds_empty_queries).then_some(partitions);
         let network = Network::new(partitions, (plan.page, plan.resets));
         let account = Account::from_connection_string(CONNECTION).unwrap();
-        let table = Table::new(&account, "idempotency", network.clone());
-        let events = Queue::new(&account, "order-events", network.clone());
+        let client: Arc<dyn HttpClient> = network.clone();
         Self {
             budget: plan.budget,
             unused: plan.budget,
@@ -66,12 +77,7 @@ impl World {
             poisoned: 0,
             is_fault_free: false,
             // The protocol moves bodies as they are; these can be read in a trace.
-            app: Rc::new(App {
-                domain: DOMAIN,
-                ledger: Ledger::new(table, RETENTION),
-                events,
-                events_encoding: MessageEncoding::None,
-            }),
+            app: Rc::new(App::new(DOMAIN, &account, &client, &app_config())),
             driver: poll_fn(|context| Poll::Ready(context.waker().clone())).await,
             start: Instant::now(),
         }

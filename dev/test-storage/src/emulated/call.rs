@@ -1,6 +1,6 @@
 //! The requests that the services understand, read from method, target and body.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use quick_xml::escape::unescape;
 
@@ -17,8 +17,12 @@ pub enum Call {
     CreateTable,
     /// Creates a queue.
     CreateQueue(String),
-    /// Puts a message on a queue.
-    Put(String, String),
+    /// Puts a message on a queue, to be seen after this time.
+    Put(String, String, Duration),
+    /// Receives or peeks messages.
+    GetMessages(String),
+    /// Asks for the length of a queue.
+    GetQueue(String),
     /// Reads one entity.
     Get(Key),
     /// Reads some entities.
@@ -53,9 +57,11 @@ impl Call {
             Kind::Query => Self::Query(Query::read(query)?),
             Kind::CreateTable => Self::CreateTable,
             Kind::Delete => Self::Delete(key(path)?, if_match.to_owned()),
-            Kind::PutMessage => Self::Put(name.to_owned(), message(body)?),
+            Kind::PutMessage => Self::Put(name.to_owned(), message(body)?, invisible(query)?),
+            Kind::GetMessages => Self::GetMessages(name.to_owned()),
+            Kind::GetQueue => Self::GetQueue(name.to_owned()),
             Kind::CreateQueue => Self::CreateQueue(name.to_owned()),
-            Kind::Insert | Kind::Change | Kind::GetMessages | Kind::Other => return None,
+            Kind::Insert | Kind::Change | Kind::Other => return None,
         })
     }
 
@@ -66,6 +72,8 @@ impl Call {
             Self::CreateTable => Kind::CreateTable,
             Self::CreateQueue(_) => Kind::CreateQueue,
             Self::Put(..) => Kind::PutMessage,
+            Self::GetMessages(_) => Kind::GetMessages,
+            Self::GetQueue(_) => Kind::GetQueue,
             Self::Get(_) => Kind::GetEntity,
             Self::Query(_) => Kind::Query,
             Self::Delete(..) => Kind::Delete,
@@ -78,8 +86,11 @@ impl Call {
 impl fmt::Display for Call {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CreateTable | Self::CreateQueue(_) => formatter.write_str(self.kind().name()),
-            Self::Put(_, text) => write!(formatter, "put {text}"),
+            Self::CreateTable => formatter.write_str(self.kind().name()),
+            Self::CreateQueue(queue) | Self::GetMessages(queue) | Self::GetQueue(queue) => {
+                write!(formatter, "{} {queue}", self.kind().name())
+            }
+            Self::Put(queue, text, _) => write!(formatter, "put on {queue} {text}"),
             Self::Get(key) => write!(formatter, "get {}", short(key)),
             Self::Query(query) => write!(formatter, "query {query:?}"),
             Self::Delete(key, _) => write!(formatter, "delete {}", short(key)),
@@ -149,6 +160,11 @@ fn key(path: &str) -> Option<Key> {
     let (_, keys) = path.split_once("(PartitionKey='")?;
     let (partition, rest) = keys.split_once("',RowKey='")?;
     Some((partition.replace("%7E", "~"), rest.split_once("')")?.0.replace("%7E", "~")))
+}
+
+fn invisible(query: &str) -> Option<Duration> {
+    let seconds = query.split('&').find_map(|pair| pair.strip_prefix("visibilitytimeout="));
+    seconds.map_or(Some(0), |seconds| seconds.parse().ok()).map(Duration::from_secs)
 }
 
 fn message(body: &str) -> Option<String> {

@@ -6,7 +6,7 @@
 //! Storage](https://learn.microsoft.com/rest/api/storageservices/table-service-rest-api) and [Queue
 //! Storage](https://learn.microsoft.com/rest/api/storageservices/queue-service-rest-api), not like the emulator: no
 //! error code in the headers of the table, and whole entities in the response to a transaction. Signatures are not
-//! checked. The conformance test of the simulation compares it with Azurite.
+//! checked. Queues do not keep what is put on them. The conformance test of the simulation compares it with Azurite.
 
 // Each imports only from those below it.
 mod call;
@@ -19,6 +19,7 @@ use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     ops::Bound,
     sync::Arc,
+    time::Duration,
 };
 
 pub use call::{Call, Operation};
@@ -52,8 +53,15 @@ pub enum Change {
     Replaced(Arc<Row>),
     /// A row was deleted.
     Deleted(Arc<Row>),
-    /// A message was put on a queue.
-    Put(String),
+    /// A message was put on a queue, to be seen after this time.
+    Put {
+        /// Name of the queue.
+        queue: String,
+        /// Text of the message.
+        text: String,
+        /// Time until it is seen.
+        invisible: Duration,
+    },
 }
 
 impl EmulatedStorage {
@@ -78,11 +86,15 @@ impl EmulatedStorage {
                 response::table_created()
             }
             Call::CreateQueue(queue) => Response::empty(if self.queues.insert(queue.clone()) { 201 } else { 204 }),
-            Call::Put(queue, _) if !self.queues.contains(queue) => Response::queue_error((404, "QueueNotFound")),
-            Call::Put(_, text) => {
-                changes.push(Change::Put(text.clone()));
+            Call::Put(queue, ..) | Call::GetMessages(queue) | Call::GetQueue(queue) if !self.queues.contains(queue) => {
+                Response::queue_error((404, "QueueNotFound"))
+            }
+            Call::Put(queue, text, invisible) => {
+                changes.push(Change::Put { queue: queue.clone(), text: text.clone(), invisible: *invisible });
                 response::message_put()
             }
+            Call::GetMessages(_) => response::no_messages(),
+            Call::GetQueue(_) => response::empty_queue(),
             Call::Transaction(operations) => match self.transaction(operations) {
                 Ok(applied) => {
                     changes = applied;

@@ -146,6 +146,17 @@ pub(super) fn message_put() -> Response {
     Response::new(201, XML, receipt.to_owned())
 }
 
+/// Makes the response with the messages of a queue that has none.
+pub(super) fn no_messages() -> Response {
+    Response::new(200, XML, "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><QueueMessagesList />".to_owned())
+}
+
+/// Makes the response with the length of a queue that has no messages.
+pub(super) fn empty_queue() -> Response {
+    let headers = vec![("x-ms-approximate-messages-count", "0".to_owned())];
+    Response { status: 200, headers, body: String::new() }
+}
+
 /// Returns the text of an entity: the selected properties, or all, after what the service adds to them.
 fn entity_json(Entity { row, etag }: &Entity, select: &[String]) -> String {
     let (edit_link, etag) = (edit_link(row), etag.replace('"', "\\\""));

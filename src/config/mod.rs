@@ -2,11 +2,16 @@
 //!
 //! `docs/settings.md` lists them.
 
+mod app_files;
+
+pub use app_files::Trigger;
+
 use crate::{
     connection::{Connection, section::value},
     storage::MessageEncoding,
 };
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use app_files::AppFiles;
+use std::{collections::BTreeMap, env::temp_dir, path::PathBuf, time::Duration};
 use tracing_subscriber::filter::Targets;
 
 /// Prefix of our own settings: another name that begins so is a typing error.
@@ -23,9 +28,6 @@ const DEFAULT_TTL_HOURS: u32 = 30 * 24;
 /// Ten years.
 const MAX_TTL_HOURS: u32 = 10 * 365 * 24;
 
-/// Used when the host sets no limit: an invocation that takes longer is stuck.
-const LONGEST_DEADLINE: Duration = Duration::from_secs(30 * 60);
-
 /// Everything the handler can be told from outside.
 #[derive(Debug)]
 pub struct Config {
@@ -33,18 +35,31 @@ pub struct Config {
     pub port: u16,
     /// The storage account.
     pub connection: Connection,
+    /// What the functions have to know.
+    pub app: AppConfig,
+    /// Time limit of one invocation: inside the host's own, at which it kills the process.
+    pub invocation_limit: Duration,
+    /// Which lines are logged.
+    pub log_levels: Targets,
+    /// Folder of the app, which tells one app from another.
+    pub app_folder: String,
+    /// Folder for what outlives the process, though not the machine.
+    pub temporary_folder: PathBuf,
+}
+
+/// What the functions have to know: where things are in the account, and for how long.
+#[derive(Debug)]
+pub struct AppConfig {
     /// Name of the table.
     pub table: String,
     /// Name of the queue of events.
     pub events_queue: String,
     /// Encoding of the events on it.
     pub events_encoding: MessageEncoding,
+    /// The queue that triggers the function.
+    pub trigger: Trigger,
     /// Time for which a record is kept.
     pub retention: time::Duration,
-    /// Time limit of one invocation: inside the host's own, at which it kills the process.
-    pub invocation_limit: Duration,
-    /// Which lines are logged.
-    pub log_levels: Targets,
 }
 
 /// Every fault of the settings, in one line.
@@ -81,18 +96,25 @@ impl Config {
         let events_queue = events_queue(settings).map_err(&mut keep).ok();
         let events_encoding = events_encoding(settings).map_err(&mut keep).ok();
         let retention = retention(settings).map_err(&mut keep).ok();
-        let invocation_limit = invocation_limit(settings).map_err(&mut keep).ok();
+        let files = AppFiles::read(settings).map_err(&mut keep).ok();
+        let trigger = files.as_ref().and_then(|files| files.trigger().map_err(&mut keep).ok());
+        let invocation_limit = files.as_ref().and_then(|files| files.invocation_limit().map_err(&mut keep).ok());
         let log_levels = log_levels(settings).map_err(&mut keep).ok();
         let complete = || {
             Some(Self {
                 port: port?,
                 connection: connection?,
-                table: table?,
-                events_queue: events_queue?,
-                events_encoding: events_encoding?,
-                retention: retention?,
+                app: AppConfig {
+                    table: table?,
+                    events_queue: events_queue?,
+                    events_encoding: events_encoding?,
+                    trigger: trigger?,
+                    retention: retention?,
+                },
                 invocation_limit: invocation_limit?,
                 log_levels: log_levels?,
+                app_folder: app_folder(settings).to_owned(),
+                temporary_folder: temp_dir(),
             })
         };
         complete().filter(|_| faults.is_empty()).ok_or(BadSettings(faults))
@@ -107,6 +129,10 @@ fn unknown(settings: &Settings) -> Vec<String> {
     let is_own = |name: &str| name.starts_with(OWN_PREFIX) || [EVENTS_QUEUE, EVENTS_ENCODING].contains(&name);
     let names = settings.keys().filter(|name| is_own(&name.to_ascii_uppercase()) && !known.contains(&name.as_str()));
     names.map(|name| format!("{name} is not a setting; there are {}", known.join(", "))).collect()
+}
+
+fn app_folder(settings: &Settings) -> &str {
+    value(settings, "FUNCTIONS_APP_ROOT_PATH").unwrap_or(".")
 }
 
 fn port(settings: &Settings) -> Result<u16, String> {
@@ -135,18 +161,17 @@ fn table(settings: &Settings) -> Result<String, String> {
 /// [Queue names](https://learn.microsoft.com/rest/api/storageservices/naming-queues-and-metadata#queue-names).
 fn events_queue(settings: &Settings) -> Result<String, String> {
     let name = value(settings, EVENTS_QUEUE).unwrap_or("order-events");
-    let is_valid = (3..=63).contains(&name.len())
+    if is_queue_name(name) { Ok(name.to_owned()) } else { Err(format!("{EVENTS_QUEUE} is {name:?}, but {QUEUE_NAME}")) }
+}
+
+const QUEUE_NAME: &str = "a queue name has 3 to 63 lower-case letters, digits and single hyphens between them";
+
+fn is_queue_name(name: &str) -> bool {
+    (3..=63).contains(&name.len())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         && !name.starts_with('-')
         && !name.ends_with('-')
-        && !name.contains("--");
-    if is_valid {
-        Ok(name.to_owned())
-    } else {
-        Err(format!(
-            "{EVENTS_QUEUE} is {name:?}, but a queue name has 3 to 63 lower-case letters, digits and single hyphens between them"
-        ))
-    }
+        && !name.contains("--")
 }
 
 /// Letter case does not matter, as for the host.
@@ -176,60 +201,6 @@ fn log_levels(settings: &Settings) -> Result<Targets, String> {
     text.parse().map_err(|_| format!("{NAME} is {text:?}, not a list of `level` or `target=level`"))
 }
 
-/// Reads the time limit of one invocation: the limit of the host less a tenth of it, but at most 10 s less.
-fn invocation_limit(settings: &Settings) -> Result<Duration, String> {
-    // Or with `__`, as in an environment that has no colons.
-    const OVERRIDE: &str = "AzureFunctionsJobHost:functionTimeout";
-    let is_override = |name: &str| name.replace("__", ":").eq_ignore_ascii_case(OVERRIDE);
-    let overriding = settings.iter().find(|(name, value)| is_override(name) && !value.trim().is_empty());
-    let (name, text) = match overriding {
-        Some((name, value)) => (name.clone(), Some(value.clone())),
-        None => ("functionTimeout in host.json".to_owned(), host_json(settings)?.function_timeout),
-    };
-    let limit = match text.as_deref().map(str::trim) {
-        // The shortest default of all hosting plans.
-        None => Duration::from_secs(5 * 60),
-        Some("-1") => LONGEST_DEADLINE,
-        Some(text) => time_span(text).ok_or_else(|| format!("{name} is {text:?}, not a time span like 00:05:00"))?,
-    };
-    let limit = limit.min(LONGEST_DEADLINE);
-    Ok(limit - (limit / 10).min(Duration::from_secs(10)))
-}
-
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct HostJson {
-    function_timeout: Option<String>,
-}
-
-fn host_json(settings: &Settings) -> Result<HostJson, String> {
-    let root = value(settings, "FUNCTIONS_APP_ROOT_PATH").unwrap_or(".");
-    let path = Path::new(root).join("host.json");
-    let text = fs::read_to_string(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    // Some editors begin a file with a byte order mark.
-    jsonc_parser::parse_to_serde_value(text.trim_start_matches('\u{feff}'), &jsonc_parser::ParseOptions::default())
-        .map_err(|error| format!("{} is not JSON: {error}", path.display()))
-}
-
-/// A [.NET time span](https://learn.microsoft.com/dotnet/api/system.timespan.parse) longer than nothing: `days`,
-/// `[days.]hours:minutes` or `[days.]hours:minutes:seconds[.fraction]`.
-fn time_span(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let (days, clock) = match (text.split_once('.'), text.contains(':')) {
-        (_, false) => (text, "0:0"),
-        (Some((days, clock)), true) if !days.contains(':') => (days, clock),
-        (_, true) => ("0", text),
-    };
-    let mut fields = clock.split(':');
-    let hours: u64 = fields.next()?.parse().ok().filter(|hours| *hours < 24)?;
-    let minutes: u64 = fields.next()?.parse().ok().filter(|minutes| *minutes < 60)?;
-    let seconds: f64 = fields.next().unwrap_or("0").parse().ok().filter(|seconds| (0.0..60.0).contains(seconds))?;
-    let days: u32 = days.parse().ok().filter(|days| *days <= 10_675_198)?;
-    let whole = ((u64::from(days) * 24 + hours) * 60 + minutes) * 60;
-    let span = Duration::from_secs(whole) + Duration::from_secs_f64(seconds);
-    (fields.next().is_none() && !span.is_zero()).then_some(span)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,8 +228,8 @@ mod tests {
     #[test]
     fn defaults_outlive_the_queue_and_stay_inside_the_time_limit_of_the_host() {
         let config = Config::from_settings(&settings(&[])).unwrap();
-        assert_eq!((config.port, config.table.as_str()), (7072, "idempotency"));
-        assert!(config.retention > time::Duration::days(2 * 7));
+        assert_eq!((config.port, config.app.table.as_str()), (7072, "idempotency"));
+        assert!(config.app.retention > time::Duration::days(2 * 7));
         assert_eq!(config.invocation_limit, Duration::from_secs(290), "host.json says 00:05:00");
     }
 
@@ -288,14 +259,6 @@ mod tests {
             assert!(error.contains(name), "{name}: {error}");
         }
         assert!(!error.contains('\n'));
-    }
-
-    #[test]
-    fn the_limit_of_the_host_is_overridden_in_either_spelling() {
-        for name in ["AzureFunctionsJobHost__functionTimeout", "azurefunctionsjobhost:FUNCTIONTIMEOUT"] {
-            let config = Config::from_settings(&settings(&[(name, " 00:01:00 ")])).unwrap();
-            assert_eq!(config.invocation_limit, Duration::from_secs(54), "{name}");
-        }
     }
 
     #[test]
@@ -338,9 +301,9 @@ mod tests {
         }
         let config =
             Config::from_settings(&settings(&[("IDEMPOTENCY_TTL_HOURS", "1"), ("IDEMPOTENCY_TABLE", "abc")])).unwrap();
-        assert_eq!((config.retention, config.table.as_str()), (time::Duration::HOUR, "abc"));
+        assert_eq!((config.app.retention, config.app.table.as_str()), (time::Duration::HOUR, "abc"));
         let config = Config::from_settings(&settings(&[("IDEMPOTENCY_TTL_HOURS", "87600")])).unwrap();
-        assert_eq!(config.retention, time::Duration::days(3_650));
+        assert_eq!(config.app.retention, time::Duration::days(3_650));
     }
 
     #[test]
@@ -349,7 +312,7 @@ mod tests {
         for (text, expected) in [("(unset)", Base64), (" ", Base64), ("BASE64", Base64), ("none", None), ("None", None)]
         {
             let config = Config::from_settings(&settings(&[("EVENTS_ENCODING", text)])).unwrap();
-            assert_eq!(config.events_encoding, expected, "{text}");
+            assert_eq!(config.app.events_encoding, expected, "{text}");
         }
     }
 
@@ -361,55 +324,15 @@ mod tests {
     }
 
     #[test]
-    fn the_time_limit_of_the_host_is_read_as_the_host_reads_it() {
-        for (text, seconds) in [
-            ("00:05:00", 290.0),
-            ("00:00:01", 0.9),
-            ("00:01:00", 54.0),
-            ("1.00:00:00", 1790.0),
-            ("-1", 1790.0),
-            ("00:05", 290.0),
-            ("00:00:02.5", 2.25),
-            ("1", 1790.0),
-            (" ", 290.0),
-        ] {
-            let changes = [("azurefunctionsjobhost__FUNCTIONTIMEOUT", text)];
-            let config = Config::from_settings(&settings(&changes)).unwrap();
-            assert_eq!(config.invocation_limit, Duration::from_secs_f64(seconds), "{text}");
-        }
-        assert_eq!(time_span("1.02:03:04.5"), Some(Duration::from_secs_f64(93_784.5)));
-        for bad in ["", "five", "-00:05:00", "24:00:00", "00:60:00", "00:00:60", "00:00:00", "00:00:00:01", "1.2.3"] {
-            assert_eq!(time_span(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn host_json_may_have_comments_as_it_may_for_the_host() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(
-            folder.path().join("host.json"),
-            "{ // ours\n \"version\": \"2.0\", \"functionTimeout\": \"00:10:00\" }",
-        )
-        .unwrap();
-        let root = folder.path().to_str().unwrap();
-        let config = Config::from_settings(&settings(&[("FUNCTIONS_APP_ROOT_PATH", root)])).unwrap();
-        assert_eq!(config.invocation_limit, Duration::from_secs(590));
-        fs::write(folder.path().join("host.json"), "\u{feff}{\"version\": \"2.0\"}").unwrap();
-        let config = Config::from_settings(&settings(&[("FUNCTIONS_APP_ROOT_PATH", root)])).unwrap();
-        assert_eq!(config.invocation_limit, Duration::from_secs(290), "the default of the host");
-        fs::write(folder.path().join("host.json"), "{").unwrap();
-        check_fault(&[("FUNCTIONS_APP_ROOT_PATH", root)], "host.json is not JSON");
-    }
-
-    #[test]
     fn every_setting_that_is_read_is_listed_in_the_documentation() {
-        let rows = include_str!("../docs/settings.md").lines().filter_map(|line| line.strip_prefix("| "));
+        let rows = include_str!("../../docs/settings.md").lines().filter_map(|line| line.strip_prefix("| "));
         let listed: String = rows.filter_map(|row| row.split(" |").next()).collect();
         let sources = [
-            include_str!("config.rs"),
-            include_str!("connection/mod.rs"),
-            include_str!("connection/section.rs"),
-            include_str!("connection/identity.rs"),
+            include_str!("mod.rs"),
+            include_str!("app_files.rs"),
+            include_str!("../connection/mod.rs"),
+            include_str!("../connection/section.rs"),
+            include_str!("../connection/identity.rs"),
         ];
         let read: Vec<_> = sources.into_iter().flat_map(settings_in).collect();
         for name in ["IDEMPOTENCY_TABLE", "AzureWebJobsStorage__tableServiceUri", "AzureWebJobsStorage__clientSecret"] {
