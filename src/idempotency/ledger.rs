@@ -8,8 +8,8 @@
 
 use super::{
     Key,
-    key::{expired_record, expiry_row_key_before, partition_key},
-    record::{Operation, SCHEMA, StoredRecord, edm_date_time, rows},
+    key::{expiry_row_key_before, partition_key},
+    record::{IndexRow, Operation, RecordTag, SCHEMA, StoredRecord, edm_date_time, or_default, rows},
     verdict::{Verdict, verdict},
 };
 use crate::{
@@ -18,9 +18,9 @@ use crate::{
     outage::{self, Outage, StillAway},
     storage::{self, RowTag, Table, table::Pages},
 };
-use futures::{StreamExt, TryStreamExt, stream};
-use serde::{Deserialize, Deserializer, Serialize};
-use std::{collections::BTreeSet, ops::Range};
+use futures::TryStreamExt;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
 use tracing::warn;
@@ -47,9 +47,6 @@ struct Probe {
     row_key: &'static str,
 }
 
-/// Number of records of a bucket that a purge reads at the same time.
-const READS_AT_ONCE: usize = 4;
-
 /// The records of all committed operations.
 #[derive(Debug)]
 pub struct Ledger {
@@ -71,8 +68,8 @@ pub enum Error {
     /// The table does nothing at all.
     #[error(transparent)]
     Away(#[from] StillAway),
-    /// The record was written by something newer than this program.
-    #[error("a record has schema version {0}, which this program does not know")]
+    /// The row was written by something newer than this program, or is damaged. A version that cannot be read is 0.
+    #[error("this program cannot read a row of schema version {0}")]
     UnknownSchema(i32),
     /// Nothing is wrong, but there was more to do.
     #[error("there was no time for the rest")]
@@ -124,15 +121,11 @@ pub struct OutboxEntry {
     #[serde(flatten)]
     pub tag: RowTag,
     /// See [`SCHEMA`]: of a later version only this is known.
+    #[serde(default, deserialize_with = "or_default")]
     pub schema: i32,
-    /// Message to publish.
-    #[serde(default, deserialize_with = "text_or_null")]
+    /// Message to publish, which is never empty.
+    #[serde(default, deserialize_with = "or_default")]
     pub body: String,
-}
-
-/// Asked for a property that a row does not have, the service answers with null; the emulator leaves it out.
-fn text_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 impl Ledger {
@@ -182,6 +175,7 @@ impl Ledger {
             Err(error) => return Err(error),
         };
         let record = self.heard(self.read_record(&operation.key).await, attempt).await?;
+        let record = record.map(StoredRecord::read).transpose().map_err(Error::UnknownSchema)?;
         match verdict(record, &operation.commit_id, &operation.fingerprint) {
             Verdict::Committed => {
                 Ok(Outcome::Committed(self.unpublished_of(&operation.key, operation.events.len()).await))
@@ -189,7 +183,6 @@ impl Ledger {
             Verdict::Duplicate(record) => Ok(self.duplicate(&operation.key, record, attempt.time()).await),
             Verdict::Conflict => Ok(Outcome::Conflict),
             Verdict::NotApplied => Err(error.into()),
-            Verdict::UnknownSchema(version) => Err(Error::UnknownSchema(version)),
         }
     }
 
@@ -254,7 +247,7 @@ impl Ledger {
     }
 
     /// Reads the record of an operation whose insert was refused or not answered.
-    async fn read_record(&self, key: &Key) -> Result<Option<StoredRecord>, storage::Error> {
+    async fn read_record(&self, key: &Key) -> Result<Option<serde_json::Value>, storage::Error> {
         self.table.get(&key.partition_key(), &key.record_row_key()).await
     }
 
@@ -301,36 +294,20 @@ impl Ledger {
     }
 
     /// Lists the index rows of a bucket whose records expired before this time, page by page and the oldest first.
-    pub(super) fn expired(&self, bucket: u8, before: OffsetDateTime) -> Pages<'_, RowTag> {
+    pub(super) fn expired(&self, bucket: u8, before: OffsetDateTime) -> Pages<'_, IndexRow> {
         let (partition_key, end) = (partition_key(bucket), expiry_row_key_before(before));
         let range = format!("PartitionKey eq '{partition_key}' and RowKey ge 'expiry~' and RowKey lt '{end}'");
-        self.table.query(range, "RowKey")
+        self.table.query(range, "RowKey,schema")
     }
 
-    /// Deletes index rows of a bucket, each together with the record that it leads to, and says how many records those
-    /// were. An index row whose record is gone, or was committed anew, leads to none. A record of a later version stays.
-    pub(super) async fn delete_expired(&self, bucket: u8, index_rows: &[RowTag]) -> Result<usize, storage::Error> {
-        let partition_key = &partition_key(bucket);
-        let found = index_rows.iter().filter_map(|index| Some((index, expired_record(&index.row_key)?)));
-        let reads = found.map(async |(index, (row_key, commit_id))| {
-            let record = self.table.get::<StoredRecord>(partition_key, &row_key).await?;
-            let record = record.filter(|record| record.commit_id == commit_id || record.schema != SCHEMA);
-            let record = record.map(|record| (record.schema, RowTag { row_key, etag: record.etag }));
-            Ok::<_, storage::Error>((record, index))
-        });
-        let read: Vec<_> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
-        let (mut rows, mut records) = (Vec::with_capacity(2 * read.len()), BTreeSet::new());
-        for (record, index) in &read {
-            match record {
-                Some((schema, _)) if *schema != SCHEMA => continue,
-                // A copied index row leads to the same record.
-                Some((_, record)) if records.insert(&record.row_key) => rows.push(record),
-                Some(_) | None => {}
-            }
-            rows.push(index);
-        }
-        self.delete(partition_key, &rows).await?;
-        Ok(records.len())
+    /// Reads the record in this row as a purge has to know it; `None` when there is none.
+    pub(super) async fn record_to_purge(&self, bucket: u8, row_key: &str) -> Result<Option<RecordTag>, storage::Error> {
+        self.table.get(&partition_key(bucket), row_key).await
+    }
+
+    /// Deletes rows of a bucket, each index row behind its record.
+    pub(super) async fn delete_purged(&self, bucket: u8, rows: &[&RowTag]) -> Result<(), storage::Error> {
+        self.delete(&partition_key(bucket), rows).await
     }
 
     /// Deletes rows of one partition as they were seen. One that is gone was deleted by another instance. One that was

@@ -146,7 +146,7 @@ impl Outbox<'_> {
     }
 
     async fn put(&self, entry: &OutboxEntry) -> Result<(), Error> {
-        if entry.schema != SCHEMA {
+        if entry.schema != SCHEMA || entry.body.is_empty() {
             return Err(Error::UnknownSchema(entry.schema));
         }
         if self.is_out_of_time() {

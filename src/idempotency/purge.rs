@@ -7,12 +7,17 @@
 //! Fifty records cost fifty reads, which find their `ETag`s, and one transaction; a hundred index rows come with one query.
 
 use super::{
-    key::buckets,
-    ledger::{Error, Ledger, Progress},
+    key::{buckets, expired_record},
+    ledger::{Error, Ledger},
     outbox::BUCKETS_AT_ONCE,
+    record::{IndexRow, RecordTag, SCHEMA},
 };
-use crate::{attempt::Attempt, storage::batch::MAX_OPERATIONS};
-use futures::{StreamExt, stream};
+use crate::{
+    attempt::Attempt,
+    storage::{self, RowTag, batch::MAX_OPERATIONS},
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::BTreeSet;
 use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
 
@@ -21,13 +26,22 @@ use tokio::time::Instant;
 /// request, and clocks ten minutes off each way.
 pub const PURGE_MARGIN: Duration = Duration::hours(1);
 
+/// Number of records of a bucket that a purge reads at the same time: its partition has some of its rate left for commits.
+const READS_AT_ONCE: usize = 8;
+
 /// Result of a purge.
 #[derive(Debug, Default)]
 pub struct Purged {
     /// Number of records deleted.
     pub records: usize,
-    /// Number of buckets for which there was not enough time.
-    pub backlog: usize,
+    /// Number of buckets in which more may be due, for whatever reason.
+    pub unfinished: usize,
+    /// Number of those for which there was not enough time.
+    pub out_of_time: usize,
+    /// Number of index rows that are due and stay because they, or their records, cannot be read.
+    pub unreadable: usize,
+    /// One of these.
+    pub unreadable_row: Option<String>,
     /// Reason in one of the buckets that could not be purged.
     pub cause: Option<Error>,
 }
@@ -37,40 +51,105 @@ pub struct Purged {
 pub async fn purge(ledger: &Ledger, attempt: &Attempt, stop: Instant, kept: &[u8]) -> Purged {
     let before = attempt.time() - PURGE_MARGIN;
     let buckets = buckets(attempt.began).filter(|bucket| !kept.contains(bucket));
-    let purges = buckets.map(|bucket| purge_bucket(ledger, bucket, before, stop));
-    let mut results = stream::iter(purges).buffer_unordered(BUCKETS_AT_ONCE);
-    let mut purged = Purged::default();
-    while let Some(Progress { done, stopped_by }) = results.next().await {
-        purged.records += done;
-        match stopped_by {
-            Some(Error::OutOfTime) => purged.backlog += 1,
-            cause => purged.cause = purged.cause.or(cause),
-        }
-    }
-    purged
+    let purges = buckets.map(|bucket| Bucket { ledger, bucket, purged: Purged::default() }.purge(before, stop));
+    let purged = Purged { unfinished: kept.len(), ..Purged::default() };
+    stream::iter(purges).buffer_unordered(BUCKETS_AT_ONCE).fold(purged, async |all, one| all.and(one)).await
 }
 
-async fn purge_bucket(ledger: &Ledger, bucket: u8, before: OffsetDateTime, stop: Instant) -> Progress {
-    let mut purged = Progress::default();
-    let mut pages = ledger.expired(bucket, before);
-    loop {
-        if Instant::now() >= stop {
-            return purged.stop(Error::OutOfTime);
+impl Purged {
+    fn and(self, other: Self) -> Self {
+        Self {
+            records: self.records + other.records,
+            unfinished: self.unfinished + other.unfinished,
+            out_of_time: self.out_of_time + other.out_of_time,
+            unreadable: self.unreadable + other.unreadable,
+            unreadable_row: self.unreadable_row.or(other.unreadable_row),
+            cause: self.cause.or(other.cause),
         }
-        let page = match pages.next().await {
-            Some(Ok(page)) => page,
-            Some(Err(error)) if !ledger.is_new(&error) => return purged.stop(error.into()),
-            Some(Err(_)) | None => return purged,
+    }
+}
+
+/// One bucket, and what was purged of it.
+struct Bucket<'a> {
+    ledger: &'a Ledger,
+    bucket: u8,
+    purged: Purged,
+}
+
+/// Record to which an index row leads.
+enum Found {
+    Record(RowTag),
+    /// It is gone, or was committed anew.
+    Nothing,
+    /// It is of a later version, or damaged.
+    Unreadable,
+}
+
+impl Bucket<'_> {
+    async fn purge(mut self, before: OffsetDateTime, stop: Instant) -> Purged {
+        let result = self.purge_until(before, stop).await;
+        self.purged.unfinished = usize::from(!matches!(result, Ok(true)));
+        self.purged.out_of_time = usize::from(matches!(result, Ok(false)));
+        self.purged.cause = result.err().map(Into::into);
+        self.purged
+    }
+
+    /// Deletes what is due, and says whether that was all.
+    async fn purge_until(&mut self, before: OffsetDateTime, stop: Instant) -> Result<bool, storage::Error> {
+        let mut pages = self.ledger.expired(self.bucket, before);
+        while Instant::now() < stop {
+            let page = match pages.next().await {
+                Some(Err(error)) if !self.ledger.is_new(&error) => return Err(error),
+                Some(Ok(page)) => page,
+                Some(Err(_)) | None => return Ok(true),
+            };
+            // Two rows for each record, in one transaction.
+            for index_rows in page.chunks(MAX_OPERATIONS / 2) {
+                if Instant::now() >= stop {
+                    return Ok(false);
+                }
+                self.delete(index_rows).await?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Deletes index rows, each together with the record that it leads to.
+    async fn delete(&mut self, index_rows: &[IndexRow]) -> Result<(), storage::Error> {
+        let reads = index_rows.iter().map(async |index| Ok::<_, storage::Error>((index, self.find(index).await?)));
+        let found: Vec<_> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
+        let (mut rows, mut records) = (Vec::with_capacity(2 * found.len()), BTreeSet::new());
+        for (IndexRow { tag, .. }, found) in &found {
+            match found {
+                Found::Unreadable => {
+                    self.purged.unreadable += 1;
+                    self.purged.unreadable_row = Some(tag.row_key.clone());
+                    continue;
+                }
+                // A copied index row leads to the same record.
+                Found::Record(record) if records.insert(&record.row_key) => rows.push(record),
+                Found::Record(_) | Found::Nothing => {}
+            }
+            rows.push(tag);
+        }
+        self.ledger.delete_purged(self.bucket, &rows).await?;
+        self.purged.records += records.len();
+        Ok(())
+    }
+
+    async fn find(&self, IndexRow { tag, schema }: &IndexRow) -> Result<Found, storage::Error> {
+        let (SCHEMA, Some((row_key, expired))) = (*schema, expired_record(&tag.row_key)) else {
+            return Ok(Found::Unreadable);
         };
-        // Two rows for each record, in one transaction.
-        for index_rows in page.chunks(MAX_OPERATIONS / 2) {
-            if Instant::now() >= stop {
-                return purged.stop(Error::OutOfTime);
+        Ok(match self.ledger.record_to_purge(self.bucket, &row_key).await? {
+            None => Found::Nothing,
+            Some(RecordTag { schema: SCHEMA, commit_id: Some(commit_id), .. }) if commit_id != expired => {
+                Found::Nothing
             }
-            match ledger.delete_expired(bucket, index_rows).await {
-                Ok(records) => purged.done += records,
-                Err(error) => return purged.stop(error.into()),
+            Some(RecordTag { schema: SCHEMA, commit_id: Some(_), etag: Some(etag) }) => {
+                Found::Record(RowTag { row_key, etag })
             }
-        }
+            Some(_) => Found::Unreadable,
+        })
     }
 }

@@ -11,10 +11,7 @@
 //! | same fingerprint, this attempt's commit id | committed: the answer was lost, not the write |
 //! | same fingerprint, another commit id | duplicate: answer the stored receipt |
 
-use super::{
-    Fingerprint,
-    record::{SCHEMA, StoredRecord},
-};
+use super::{Fingerprint, record::StoredRecord};
 
 /// Meaning of what is stored.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,8 +24,6 @@ pub enum Verdict {
     Duplicate(StoredRecord),
     /// Another operation was committed under the same id.
     Conflict,
-    /// Written by a program that knows more than this one.
-    UnknownSchema(i32),
 }
 
 /// Judges what is `stored` for the attempt that has this `commit_id` and this `fingerprint`.
@@ -36,7 +31,6 @@ pub enum Verdict {
 pub fn verdict(stored: Option<StoredRecord>, commit_id: &str, fingerprint: &Fingerprint) -> Verdict {
     match stored {
         None => Verdict::NotApplied,
-        Some(record) if record.schema != SCHEMA => Verdict::UnknownSchema(record.schema),
         Some(record) if record.fingerprint != fingerprint.as_str() => Verdict::Conflict,
         Some(record) if record.commit_id == commit_id => Verdict::Committed,
         Some(record) => Verdict::Duplicate(record),
@@ -54,8 +48,6 @@ mod tests {
 
     fn stored(fingerprint: &Fingerprint) -> StoredRecord {
         StoredRecord {
-            etag: "W/\"1\"".to_owned(),
-            schema: SCHEMA,
             fingerprint: fingerprint.as_str().to_owned(),
             receipt: "the first receipt".to_owned(),
             commit_id: "first".to_owned(),
@@ -86,12 +78,5 @@ mod tests {
     fn other_content_is_a_conflict() {
         let (first, second) = (fingerprint(r#"{"amount":42}"#), fingerprint(r#"{"amount":43}"#));
         assert_eq!(verdict(Some(stored(&first)), "mine", &second), Verdict::Conflict);
-    }
-
-    #[test]
-    fn a_record_of_an_unknown_version_is_not_guessed_at() {
-        let content = fingerprint("{}");
-        let newer = StoredRecord { schema: 2, ..stored(&content) };
-        assert_eq!(verdict(Some(newer), "first", &content), Verdict::UnknownSchema(2));
     }
 }

@@ -1,6 +1,6 @@
 //! The timer: what it purges, what it leaves alone, and that its failures reach the host's retry.
 
-use crate::app::{App, TABLE, TIMER, text};
+use crate::app::{App, LIMIT, TABLE, TIMER, text};
 use serde_json::json;
 use test_storage::{Fault, Kind, Row};
 
@@ -41,7 +41,7 @@ async fn a_tick_is_logged_and_succeeds_without_a_table() {
         tick.logs,
         [
             "Timer fired. past_due=false. This function retries up to 3 times every 5 seconds.",
-            "Relayed 0 events, 0 buckets unfinished; purged 0 expired records, 0 buckets have more."
+            "Relayed 0 events, 0 buckets unfinished; purged 0 expired records, 0 buckets unfinished."
         ]
     );
     assert_eq!(app.tables.kinds(), [Kind::Query; 64 + 64]);
@@ -54,12 +54,17 @@ async fn a_tick_purges_what_has_expired_in_every_bucket_and_no_other_row() {
     fill_all_buckets(&app, "live", FUTURE).await;
     let foreign = json!({ "PartitionKey": "elsewhere", "RowKey": "expiry~001577836800~expired~c0ffee" });
     app.account.insert_row(TABLE, foreign.as_object().unwrap()).await.unwrap();
+    let unreadable = json!({ "PartitionKey": "bucket~07", "RowKey": "expiry~001577836800~damaged", "schema": 1 });
+    app.account.insert_row(TABLE, unreadable.as_object().unwrap()).await.unwrap();
 
     let tick = app.host.fire_timer(TIMER).await.unwrap();
-    let line = "Relayed 0 events, 0 buckets unfinished; purged 64 expired records, 0 buckets have more.";
+    let line = "Relayed 0 events, 0 buckets unfinished; purged 64 expired records, 0 buckets unfinished.";
     assert!(tick.logs.contains(&line.to_owned()), "{tick:?}");
     let rows = [app.rows().await, app.index_rows().await].concat();
-    assert_eq!((count(&rows, "expired"), count(&rows, "live")), (1, 2 * 64));
+    let counts = ["expired", "live", "damaged"].map(|name| count(&rows, name));
+    assert_eq!(counts, [1, 2 * 64, 1]);
+    let warning = "WARN Expired records are left that cannot be read: rows=1 one=expiry~001577836800~damaged";
+    app.host.wait_for_line(warning, LIMIT).await.unwrap();
 }
 
 #[tokio::test]
@@ -70,7 +75,7 @@ async fn more_records_than_fit_into_one_page_are_purged_in_one_tick_with_few_req
         insert_record(&app, 7, &format!("{n:03}"), PAST).await;
     }
     let tick = app.host.fire_timer(TIMER).await.unwrap();
-    let line = "Relayed 0 events, 0 buckets unfinished; purged 120 expired records, 0 buckets have more.";
+    let line = "Relayed 0 events, 0 buckets unfinished; purged 120 expired records, 0 buckets unfinished.";
     assert!(tick.logs.contains(&line.to_owned()), "{tick:?}");
     assert!(app.rows().await.is_empty() && app.index_rows().await.is_empty());
     let requests = app.tables.kinds();
@@ -116,7 +121,7 @@ async fn a_tick_that_fails_is_repeated_by_the_host_under_one_id_until_it_succeed
     assert_eq!(attempts[0].reason.as_deref(), Some("Storage is throttling"));
     assert_eq!(app.lines_with("Timer fired. past_due=false.").len(), 3);
     let counts =
-        app.lines_with("Relayed 0 events, 1 buckets unfinished; purged 0 expired records, 0 buckets have more.");
+        app.lines_with("Relayed 0 events, 1 buckets unfinished; purged 0 expired records, 1 buckets unfinished.");
     assert_eq!(counts.len(), 2, "what a failed attempt had to say is printed: {counts:?}");
 }
 

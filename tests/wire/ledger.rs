@@ -94,7 +94,7 @@ fn record(content: &str, commit_id: &str, schema: i32) -> serde_json::Value {
     let fingerprint = Fingerprint::new(&Object::parse(content).unwrap(), &["id"]);
     serde_json::json!({
         "schema": schema, "fingerprint": fingerprint.as_str(), "receipt": "first receipt", "commit_id": commit_id,
-        "committed_at": "2026-11-21T10:19:00.1234567Z", "invocation": "first invocation",
+        "committed_at": "2026-11-21T10:19:00.1234567Z", "invocation": "first invocation", "events": 0,
     })
 }
 
@@ -410,7 +410,7 @@ async fn a_published_event_that_somebody_else_took_out_already_does_not_keep_the
 }
 
 pub(crate) fn page(rows: &[&str]) -> Step {
-    let row = |row: &&str| serde_json::json!({ "RowKey": row, "odata.etag": format!("W/\"{row}\"") });
+    let row = |row: &&str| serde_json::json!({ "RowKey": row, "odata.etag": format!("W/\"{row}\""), "schema": 1 });
     azure::entity(&serde_json::json!({ "value": rows.iter().map(row).collect::<Vec<_>>() })).into()
 }
 

@@ -9,6 +9,7 @@ use handler::idempotency::{
     ledger::Error,
     purge::{Purged, purge},
 };
+use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -31,7 +32,7 @@ fn index_rows(hashes: &[&str]) -> Step {
 }
 
 fn record(commit_id: &str, schema: i32) -> Step {
-    azure::entity(&serde_json::json!({ "odata.etag": "W/\"seen\"", "schema": schema, "commit_id": commit_id })).into()
+    azure::entity(&json!({ "odata.etag": "W/\"seen\"", "schema": schema, "commit_id": commit_id })).into()
 }
 
 fn absent() -> Step {
@@ -40,7 +41,7 @@ fn absent() -> Step {
 
 fn deleted(rows: usize) -> Step {
     match rows {
-        1 => azure::entity(&serde_json::json!({})).into(),
+        1 => azure::entity(&json!({})).into(),
         _ => azure::batch(&vec![azure::inserted(); rows]).into(),
     }
 }
@@ -73,10 +74,35 @@ async fn an_index_row_whose_record_is_gone_or_was_committed_anew_is_deleted_alon
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_of_a_later_version_stays_with_its_index_row() {
-    let script = Script::new([index_rows(&["a", "b"]), record("first", 2), record("first", 1), deleted(2)]);
-    assert_eq!(purge_one(&script).await.records, 1);
-    assert!(!script.received()[3].body.contains("record~a"));
+async fn a_record_that_is_of_a_later_version_or_damaged_stays_with_its_index_row_and_keeps_no_other() {
+    for unreadable in [
+        json!({ "odata.etag": "W/\"1\"", "schema": 2, "commit_id": "first" }),
+        json!({ "odata.etag": "W/\"1\"", "schema": "1", "commit_id": "first" }),
+        json!({ "odata.etag": "W/\"1\"", "commit_id": "first" }),
+        json!({ "odata.etag": "W/\"1\"", "schema": 1, "commit_id": ["first"] }),
+        json!({ "schema": 1, "commit_id": "first" }),
+    ] {
+        let answer = azure::entity(&unreadable).into();
+        let script = Script::new([index_rows(&["a", "b"]), answer, record("first", 1), deleted(2)]);
+        let purged = purge_one(&script).await;
+        assert_eq!(
+            (purged.records, purged.unreadable, purged.unreadable_row),
+            (1, 1, Some(index("a"))),
+            "{unreadable}"
+        );
+        assert!(!script.received()[3].body.contains("record~a"), "{unreadable}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_index_row_of_a_later_version_or_under_another_key_stays_without_a_look_at_its_record() {
+    let due = |row_key: &str, schema: i32| json!({ "RowKey": row_key, "odata.etag": "W/\"1\"", "schema": schema });
+    let rows = [due(&index("a"), 2), due("expiry~000", 1), due("expiry~001~a", 1), due(&index("b"), 1)];
+    let page = azure::entity(&json!({ "value": rows })).into();
+    let script = Script::new([page, record("first", 1), deleted(2)]);
+    let purged = purge_one(&script).await;
+    assert_eq!((purged.records, purged.unreadable, purged.unfinished), (1, 3, 63));
+    assert!(script.received()[0].url.contains("select=RowKey%2Cschema"), "{}", script.received()[0].url);
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,7 +157,7 @@ async fn a_purge_ends_between_two_transactions_of_a_page_when_its_time_is_up() {
     let slow = Step::Slow(Duration::from_secs(120), azure::batch(&vec![azure::inserted(); 100]));
     let script = Script::new([rows].into_iter().chain((0..50).map(|_| record("first", 1))).chain([slow]));
     let purged = purge_one(&script).await;
-    assert_eq!((purged.records, purged.backlog, purged.cause.is_none()), (50, 1, true));
+    assert_eq!((purged.records, purged.out_of_time, purged.unfinished), (50, 1, 64));
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,8 +178,11 @@ async fn only_rows_that_are_gone_or_changed_make_a_refused_delete_harmless() {
 #[tokio::test(start_paused = true)]
 async fn a_backlog_is_told_and_is_no_failure() {
     let script = Script::new([]);
-    let purged = purge(&ledger(&script), &attempt(), Instant::now(), &[]).await;
-    assert_eq!((purged.records, purged.backlog, purged.cause.is_none(), script.kinds().len()), (0, 64, true, 0));
+    let purged = purge(&ledger(&script), &attempt(), Instant::now(), &[BUCKET]).await;
+    assert_eq!(
+        (purged.unfinished, purged.out_of_time, purged.cause.is_none(), script.kinds().len()),
+        (64, 63, true, 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,7 +190,7 @@ async fn an_error_in_one_bucket_does_not_keep_the_others_from_being_purged() {
     let first: Step = azure::refused(403, "AuthorizationFailure").into();
     let script = Script::new(std::iter::once(first).chain((0..63).map(|_| page(&[]))));
     let purged = purge(&ledger(&script), &attempt(), Instant::now() + Duration::from_secs(60), &[]).await;
-    assert_eq!((script.kinds().len(), purged.backlog), (64, 0));
+    assert_eq!((script.kinds().len(), purged.unfinished, purged.out_of_time), (64, 1, 0));
     assert!(matches!(purged.cause, Some(Error::Storage(error)) if !error.is_transient()));
 }
 

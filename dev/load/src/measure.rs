@@ -23,8 +23,8 @@ use crate::{
 /// The queue and the table of the handler.
 const EVENTS: &str = "order-events";
 const TABLE: &str = "idempotency";
-/// Their keys: of the record of an order, and of an event that is not published.
-const PREFIXES: [&str; 2] = ["record~", "outbox~"];
+/// Their keys: of the record of an order, of its index row, and of an event that is not published.
+const PREFIXES: [&str; 3] = ["record~", "expiry~", "outbox~"];
 /// An idle process has nothing left to do after this.
 const SETTLED: Duration = Duration::from_millis(200);
 /// Runs before this number are for the start-up.
@@ -107,14 +107,14 @@ impl Running {
         match self {
             Self::Fast(storage) => {
                 let (messages, events) = storage.published();
-                let [records, left] = PREFIXES.map(|prefix| storage.count_rows(prefix));
-                Ok(Stored { records, left, messages, events: Some(events) })
+                let [records, index_rows, left] = PREFIXES.map(|prefix| storage.count_rows(prefix));
+                Ok(Stored { records, index_rows, left, messages, events: Some(events) })
             }
             Self::Azurite { account, .. } => {
                 let rows = account.rows(TABLE).await?;
                 let count = |prefix| rows.iter().filter(|row| row_key(row).starts_with(prefix)).count() as u64;
-                let [records, left] = PREFIXES.map(count);
-                Ok(Stored { records, left, messages: account.queue_length(EVENTS).await?, events: None })
+                let [records, index_rows, left] = PREFIXES.map(count);
+                Ok(Stored { records, index_rows, left, messages: account.queue_length(EVENTS).await?, events: None })
             }
         }
     }

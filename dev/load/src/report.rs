@@ -77,6 +77,8 @@ pub(crate) struct Check {
 /// The contents of the storage in the end.
 pub(super) struct Stored {
     pub(super) records: u64,
+    /// The index rows of the records.
+    pub(super) index_rows: u64,
     /// Rows of the outbox.
     pub(super) left: u64,
     pub(super) messages: u64,
@@ -162,6 +164,7 @@ impl Report {
         let check = |what, expected, found| Check { what, expected, found };
         self.checks = vec![
             check("records", expected, stored.records),
+            check("index rows", expected, stored.index_rows),
             check("events left in the outbox", 0, stored.left),
             check("messages on the queue of events", expected, stored.messages),
         ];
