@@ -16,7 +16,7 @@ use std::{
 };
 use test_storage::{
     azurite,
-    emulated::{Change, EmulatedStorage, Row},
+    emulated::{Applied, Change, EmulatedStorage, Row},
 };
 
 /// The number of sequences of requests.
@@ -45,7 +45,7 @@ impl Emulated {
 impl HttpClient for Emulated {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
         let (storage, messages) = &mut *self.0.lock().unwrap();
-        let (response, changes) = storage.apply(&read_call(request));
+        let Applied { response, changes, .. } = storage.apply(&read_call(request));
         messages.extend(changes.into_iter().filter_map(|change| match change {
             Change::Put { text, .. } => Some(text),
             _ => None,

@@ -48,7 +48,7 @@ fn every_promise_is_kept_whatever_happens_in_a_small_plan() {
 }
 
 #[test]
-#[ignore = "takes minutes: see docs/guarantees.md"]
+#[ignore = "takes minutes: see docs/verification.md"]
 fn every_promise_is_kept_whatever_happens_in_a_small_plan_with_a_fault_more() {
     check_all(1);
 }

@@ -1,7 +1,7 @@
 //! The protocol over a simulated storage service: thousands of seeded histories, everything that can happen in small
-//! configurations, and a comparison of the simulated service with a real one.
+//! configurations, the purge of ten million orders a day, and a comparison of the simulated service with a real one.
 //!
-//! `docs/guarantees.md` says what is assumed and what was found. A seed that fails is printed with its history, and
+//! `docs/verification.md` says what is assumed and what was found. A seed that fails is printed with its history, and
 //! `SIMULATION_SEED=<seed> cargo test --test simulation seeds` replays it; `SIMULATION_HISTORIES=<count>` runs more or fewer.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails may panic")]
@@ -9,6 +9,7 @@
 
 mod conformance;
 mod explorations;
+mod reach;
 mod seeds;
 mod simulator;
 mod small_plans;

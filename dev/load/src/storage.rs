@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Deserialize;
 use test_storage::{
     Account, EMULATOR_ACCOUNT, EMULATOR_KEY, Kind,
-    emulated::{self, Call, Change, EmulatedStorage},
+    emulated::{self, Applied, Call, Change, EmulatedStorage},
     from_base64,
 };
 use tokio::{net::TcpListener, runtime};
@@ -155,7 +155,7 @@ impl State {
     fn answer(&mut self, call: Option<&Call>) -> Result<emulated::Response> {
         *self.counts.requests.entry(call.map_or(Kind::Other, Call::kind)).or_default() += 1;
         let Some(call) = call else { return Ok(emulated::Response::empty(501)) };
-        let (response, changes) = self.storage.apply(call);
+        let Applied { response, changes, .. } = self.storage.apply(call);
         if let [Change::Put { text, .. }] = &changes[..] {
             let text = from_base64(text).context("a message that is not base64")?;
             let event: Event = serde_json::from_str(&text).context("a message that is no event")?;

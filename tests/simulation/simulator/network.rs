@@ -19,7 +19,7 @@ use std::{
 };
 use test_storage::{
     Kind,
-    emulated::{Call, Change, EmulatedStorage, Operation, Response},
+    emulated::{Applied, Call, Change, EmulatedStorage, Operation, Response},
 };
 use tokio::time::Instant;
 
@@ -198,11 +198,11 @@ impl State {
         let (reply, receiver) = oneshot::channel();
         match (&call, &self.partitions) {
             (Call::Query(query), Some(partitions)) if !partitions.contains(&query.partition) => {
-                let _ = reply.send(Ok(self.storage.apply(&call).0));
+                let _ = reply.send(Ok(self.storage.apply(&call).response));
             }
             // Nothing depends on them.
             (Call::GetQueue(_) | Call::GetMessages(_), _) => {
-                let _ = reply.send(Ok(self.storage.apply(&call).0));
+                let _ = reply.send(Ok(self.storage.apply(&call).response));
             }
             _ => {
                 let sent = self.start.elapsed();
@@ -241,7 +241,7 @@ impl State {
     fn apply(&mut self, call: &Call) -> Response {
         let (at, request) = (self.start.elapsed(), self.applied);
         self.applied += 1;
-        let (response, changes) = self.storage.apply(call);
+        let Applied { response, changes, .. } = self.storage.apply(call);
         for change in &changes {
             if let Change::Put { queue, text, invisible } = change
                 && queue == ORDERS

@@ -1,5 +1,5 @@
-//! A table and a queue service as a state machine: a [call](Call) goes in, a [response](Response) and the
-//! [changes](Change) it made come out. Nothing else happens: no network, no clock, no chance.
+//! A table and a queue service as a state machine: a [call](Call) goes in, and [what it did](Applied) comes out. Nothing
+//! else happens: no network, no clock, no chance.
 //!
 //! The simulation runs it without a network, and `cargo load` behind a server, where Azurite would be the limit. It
 //! knows the requests that the handler makes, and answers like [Table
@@ -44,6 +44,19 @@ pub struct EmulatedStorage {
     versions: BTreeMap<Key, u32>,
 }
 
+/// The result of a call.
+#[derive(Debug)]
+pub struct Applied {
+    /// The response to it.
+    pub response: Response,
+    /// The changes that it made.
+    pub changes: Vec<Change>,
+    /// The number of entities that count against the [targets](https://learn.microsoft.com/azure/storage/tables/scalability-targets)
+    /// of the partition: those of a transaction, and those that a query looked at, [whether or not they
+    /// matched](https://learn.microsoft.com/azure/storage/tables/storage-performance-checklist#capacity-and-performance-targets).
+    pub entities: usize,
+}
+
 /// A change of what is stored or queued.
 #[derive(Debug, Clone)]
 pub enum Change {
@@ -77,8 +90,13 @@ impl EmulatedStorage {
     }
 
     /// Applies a call.
-    pub fn apply(&mut self, call: &Call) -> (Response, Vec<Change>) {
+    pub fn apply(&mut self, call: &Call) -> Applied {
         let mut changes = Vec::new();
+        let mut entities = match call {
+            Call::CreateTable | Call::CreateQueue(_) | Call::Put(..) | Call::Query(_) => 0,
+            Call::Get(_) | Call::Delete(..) => 1,
+            Call::Transaction(operations) => operations.len(),
+        };
         let response = match call {
             Call::CreateTable if self.table.is_some() => Response::table_error((409, "TableAlreadyExists")),
             Call::CreateTable => {
@@ -110,9 +128,13 @@ impl EmulatedStorage {
                 Err(refusal) => Response::table_error(refusal),
             },
             Call::Get(key) => self.get(key),
-            Call::Query(query) => self.query(query),
+            Call::Query(query) => {
+                let (page, looked_at) = self.query(query);
+                entities = looked_at;
+                page
+            }
         };
-        (response, changes)
+        Applied { response, changes, entities }
     }
 
     /// Applies all operations or none.
@@ -196,12 +218,12 @@ impl EmulatedStorage {
         entity.map_or_else(Response::table_error, response::entity)
     }
 
-    /// Returns one page. It ends when it has as many rows as were asked for, or when the service has read enough: it
-    /// may be empty and have a continuation token.
-    fn query(&self, query: &Query) -> Response {
+    /// Returns one page, and how many rows were read for it. It ends when it has as many rows as were asked for, or when
+    /// the service has read enough: it may be empty and have a continuation token.
+    fn query(&self, query: &Query) -> (Response, usize) {
         let table = match self.table() {
             Ok(table) => table,
-            Err(refusal) => return Response::table_error(refusal),
+            Err(refusal) => return (Response::table_error(refusal), 0),
         };
         let (mut entities, mut read, mut next) = (Vec::new(), 0, None);
         for (key, entity) in table.range(range_of(query)) {
@@ -219,6 +241,6 @@ impl EmulatedStorage {
             let other = table.range((Bound::Excluded(after), Bound::Unbounded)).next();
             next = other.map(|((partition, _), _)| (partition.clone(), None));
         }
-        response::page(&entities, &query.select, next)
+        (response::page(&entities, &query.select, next), read)
     }
 }

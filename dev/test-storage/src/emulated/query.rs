@@ -16,7 +16,7 @@ pub struct Query {
     /// The `PartitionKey` of all entities.
     pub partition: String,
     /// The range of their `RowKey`s.
-    pub(super) row_keys: Range<String>,
+    pub row_keys: Range<String>,
     /// Conditions on other properties, all of which must hold.
     pub(super) conditions: Vec<Condition>,
     /// The properties of interest; all if it is empty.
@@ -24,7 +24,7 @@ pub struct Query {
     /// The largest number of entities in one page.
     pub(super) top: usize,
     /// The continuation token: the first key to read.
-    pub(super) next: Option<Key>,
+    pub next: Option<Key>,
 }
 
 /// `property lt datetime'value'`: times are written alike, so they compare as texts.
