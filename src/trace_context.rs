@@ -1,6 +1,8 @@
 //! The grammar of [W3C Trace Context](https://www.w3.org/TR/trace-context-2/): which texts are a `traceparent` or a
 //! `tracestate`, as tracing libraries write them beside the members of a message.
 
+use std::collections::BTreeSet;
+
 /// Most members of a `tracestate`.
 const MAX_LIST_MEMBERS: usize = 32;
 
@@ -25,15 +27,16 @@ pub fn traceparent(text: &str) -> Option<String> {
     Some(format!("00{fields}"))
 }
 
-/// Whether a text is a [`tracestate`](https://www.w3.org/TR/trace-context-2/#tracestate-header-field-values).
+/// Whether a text is a [`tracestate`](https://www.w3.org/TR/trace-context-2/#tracestate-header-field-values). A member may
+/// be empty, and [no key is there twice](https://www.w3.org/TR/trace-context-2/#combined-header-value).
 #[must_use]
 pub fn is_tracestate(text: &str) -> bool {
-    let mut members = text.split(',').map(|member| member.trim_matches([' ', '\t']));
-    text.split(',').count() <= MAX_LIST_MEMBERS && members.all(|member| member.is_empty() || is_list_member(member))
-}
-
-fn is_list_member(text: &str) -> bool {
-    text.split_once('=').is_some_and(|(key, value)| is_key(key) && is_value(value))
+    let mut keys = BTreeSet::new();
+    let is_list_member = |member: &str| match member.trim_matches([' ', '\t']).split_once('=') {
+        Some((key, value)) => is_key(key) && is_value(value) && keys.insert(key.to_owned()),
+        None => member.trim_matches([' ', '\t']).is_empty(),
+    };
+    text.split(',').count() <= MAX_LIST_MEMBERS && text.split(',').all(is_list_member)
 }
 
 fn is_key(text: &str) -> bool {
@@ -110,13 +113,15 @@ mod tests {
     #[test]
     fn a_tracestate_is_a_list_of_keys_and_values() {
         let longest = format!("{}={}", "k".repeat(256), "v".repeat(256));
-        let most = vec!["a=1"; 32].join(",");
+        let most = (0..32).map(|n| format!("{n}=1")).collect::<Vec<_>>().join(",");
         for text in [
             "congo=t61rcWkgMzE",
             "rojo=00f067aa0ba902b7, congo=ucfJifl5GOE",
             "fw529a3039@dt=FfAR; ~ x\t,\t,a_-*/9=+",
+            "0@=  leading spaces belong to the value",
             "",
             ",",
+            " \t",
         ] {
             assert!(is_tracestate(text), "{text}");
         }
@@ -125,11 +130,29 @@ mod tests {
 
     #[test]
     fn what_only_resembles_a_tracestate_is_none() {
-        for text in ["42", "a", "=1", "a=", "a= ", "A=1", "_a=1", "a b=1", "a=1=2", "a=é", "a=b\tc", "a=1;b=2", "a=1\n"]
-        {
+        for text in [
+            "42",
+            "a",
+            "@=1",
+            "-=1",
+            "a=1,b",
+            "a=1,b=2,a=3",
+            "a=1, a=1",
+            "=1",
+            "a=",
+            "a= ",
+            "A=1",
+            "_a=1",
+            "a b=1",
+            "a=1=2",
+            "a=é",
+            "a=b\tc",
+            "a=1;b=2",
+            "a=1\n",
+        ] {
             assert!(!is_tracestate(text), "{text}");
         }
-        for text in [format!("{}=v", "k".repeat(257)), format!("k={}", "v".repeat(257)), vec!["a=1"; 33].join(",")] {
+        for text in [format!("{}=v", "k".repeat(257)), format!("k={}", "v".repeat(257)), vec![""; 33].join(",")] {
             assert!(!is_tracestate(&text), "{text}");
         }
     }
