@@ -25,6 +25,9 @@ const SEQUENCES: u64 = 30;
 /// The number of requests in each.
 const REQUESTS: usize = 40;
 
+/// The begins of the row keys.
+const KINDS: [&str; 3] = ["record", "expiry", "outbox"];
+
 /// The number of rows that the service reads for one page.
 const PAGE: usize = 1_000;
 
@@ -131,7 +134,7 @@ impl Asked {
         let partition_key = format!("bucket~0{}", random.u8(0..2));
         let row_keys = |random: &mut fastrand::Rng| {
             let count = random.usize(1..4);
-            (0..count).map(|_| format!("{}~{}", ["record", "outbox"][random.usize(0..2)], random.u8(0..4))).collect()
+            (0..count).map(|_| format!("{}~{}", KINDS[random.usize(0..KINDS.len())], random.u8(0..4))).collect()
         };
         match random.u8(0..20) {
             0 => Self::CreateTable,
@@ -159,21 +162,27 @@ fn row(partition_key: &str, row_key: &str, random: &mut fastrand::Rng) -> Row {
         2 => (row_key.to_owned(), "é".repeat(32_768)),
         _ => (row_key.to_owned(), format!("{{\"n\":{}}}", random.u8(..))),
     };
-    let expires_at = format!("2026-12-{:02}T10:20:00.0000000Z", random.u8(1..20));
+    let created_at = format!("2026-12-{:02}T10:20:00.0000000Z", random.u8(1..20));
     let row = json!({
         "PartitionKey": partition_key, "RowKey": row_key, "schema": 1, "body": body,
-        "expires_at@odata.type": "Edm.DateTime", "expires_at": expires_at,
+        "created_at@odata.type": "Edm.DateTime", "created_at": created_at,
     });
     let Value::Object(row) = row else { unreachable!() };
     row
 }
 
-/// Draws a filter of the form that the ledger uses.
+/// Draws a filter of one of the forms that the ledger uses: all events, those of some age, index rows up to a time.
 fn filter(partition_key: &str, random: &mut fastrand::Rng) -> String {
-    let kind = ["record", "outbox"][random.usize(0..2)];
-    let range = format!("PartitionKey eq '{partition_key}' and RowKey ge '{kind}~' and RowKey lt '{kind}~~'");
-    let before = format!("2026-12-{:02}T10:20:00.0000000Z", random.u8(1..20));
-    if random.bool() { range } else { format!("{range} and expires_at lt datetime'{before}'") }
+    let range =
+        |end: &str, kind| format!("PartitionKey eq '{partition_key}' and RowKey ge '{kind}~' and RowKey lt '{end}'");
+    match random.u8(0..3) {
+        0 => range("outbox~~", "outbox"),
+        1 => {
+            let before = format!("2026-12-{:02}T10:20:00.0000000Z", random.u8(1..20));
+            format!("{} and created_at lt datetime'{before}'", range("outbox~~", "outbox"))
+        }
+        _ => range(&format!("expiry~{}", random.u8(0..5)), "expiry"),
+    }
 }
 
 /// Removes the properties that each service invents for itself.
@@ -235,7 +244,7 @@ async fn the_emulated_storage_gives_the_pages_that_azurite_gives() {
     let mut emulated = Side::new(EMULATED, Emulated::new());
     let mut random = fastrand::Rng::with_seed(1);
     let mut row = |bucket: &str, n: usize| loop {
-        let row = row(bucket, &format!("record~{n:03}"), &mut random);
+        let row = row(bucket, &format!("expiry~{n:03}"), &mut random);
         if row["body"].as_str().unwrap().starts_with('{') && !row["RowKey"].as_str().unwrap().ends_with('/') {
             return row;
         }
@@ -248,14 +257,18 @@ async fn the_emulated_storage_gives_the_pages_that_azurite_gives() {
         let rows: Vec<_> = numbers.map(|n| row(bucket, n)).collect();
         assert_eq!((real.insert(&rows).await, emulated.insert(&rows).await), (Ok(rows.len()), Ok(rows.len())));
     }
-    let range = |bucket| format!("PartitionKey eq '{bucket}' and RowKey ge 'record~' and RowKey lt 'record~~'");
-    let expired = format!("{} and expires_at lt datetime'2026-12-11T10:20:00.0000000Z'", range("bucket~00"));
-    for (filter, lengths) in
-        [(range("bucket~00"), &[100, 100, 50][..]), (range("bucket~01"), &[100]), (range("bucket~02"), &[0])]
-    {
+    let range =
+        |bucket, end| format!("PartitionKey eq '{bucket}' and RowKey ge 'expiry~' and RowKey lt 'expiry~{end}'");
+    let old = format!("{} and created_at lt datetime'2026-12-11T10:20:00.0000000Z'", range("bucket~00", "~"));
+    for (filter, lengths) in [
+        (range("bucket~00", "~"), &[100, 100, 50][..]),
+        (range("bucket~00", "120"), &[100, 20]),
+        (range("bucket~01", "~"), &[100]),
+        (range("bucket~02", "~"), &[0]),
+    ] {
         let pages = real.pages(&filter).await;
         assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), lengths, "{filter}");
         assert_eq!(emulated.pages(&filter).await, pages, "{filter}");
     }
-    assert_eq!(emulated.pages(&expired).await, real.pages(&expired).await);
+    assert_eq!(emulated.pages(&old).await, real.pages(&old).await);
 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 use test_storage::emulated::{Change, Row};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// The queue of events.
 pub(crate) const EVENTS: &str = "order-events";
@@ -28,12 +29,12 @@ pub(crate) fn text<'a>(row: &'a Row, property: &str) -> &'a str {
 #[derive(Debug, Default)]
 pub(crate) struct Known<'a> {
     /// The stored records, by their row key.
-    records: BTreeMap<&'a str, Record<'a>>,
+    records: BTreeMap<&'a str, Record>,
     /// The bodies under which each event was committed, by its id.
     committed: BTreeMap<&'a str, Vec<&'a str>>,
     /// The ids of all events of all records.
     expected: BTreeSet<String>,
-    /// The commits whose index row is stored.
+    /// The row keys of the stored index rows.
     indexed: BTreeSet<&'a str>,
     /// The events that were put on the queue since they were committed last.
     published: BTreeSet<&'a str>,
@@ -43,9 +44,9 @@ pub(crate) struct Known<'a> {
 
 /// One life of a record.
 #[derive(Debug)]
-struct Record<'a> {
+struct Record {
     inserted_at: Duration,
-    commit_id: &'a str,
+    index_row_key: String,
     events: Vec<String>,
 }
 
@@ -81,12 +82,12 @@ pub(crate) fn read<'a>(journal: &'a [Entry], violations: &mut Vec<String>) -> Kn
             match change {
                 Change::Inserted(row) if is_event(row) => event_committed(row, &mut known, violations),
                 Change::Deleted(row) if is_event(row) => event_deleted(row, &mut known, violations),
-                Change::Inserted(row) if is_index_row(row) => drop(known.indexed.insert(commit_id(row))),
-                Change::Deleted(row) if is_index_row(row) => drop(known.indexed.remove(commit_id(row))),
+                Change::Inserted(row) if is_index_row(row) => drop(known.indexed.insert(text(row, "RowKey"))),
+                Change::Deleted(row) if is_index_row(row) => drop(known.indexed.remove(text(row, "RowKey"))),
                 _ => {}
             }
         }
-        let without = known.records.values().find(|record| !known.indexed.contains(record.commit_id));
+        let without = known.records.values().find(|record| !known.indexed.contains(record.index_row_key.as_str()));
         violations.extend(without.map(|record| format!("a record without its index row: {record:?}")));
     }
     known
@@ -98,7 +99,9 @@ fn record_inserted<'a>(row: &'a Row, at: Duration, known: &mut Known<'a>) {
     let events = 0..row["events"].as_u64().unwrap_or_default();
     let events: Vec<_> = events.map(|index| format!("{hash}-{commit_id}-{index}")).collect();
     known.expected.extend(events.iter().cloned());
-    known.records.insert(row_key, Record { inserted_at: at, commit_id, events });
+    let expires_at = OffsetDateTime::parse(text(row, "expires_at"), &Rfc3339).unwrap().unix_timestamp();
+    let index_row_key = format!("expiry~{expires_at:012}~{hash}~{commit_id}");
+    known.records.insert(row_key, Record { inserted_at: at, index_row_key, events });
 }
 
 fn record_purged<'a>(row: &'a Row, at: Duration, known: &mut Known<'a>, violations: &mut Vec<String>) {
@@ -163,11 +166,6 @@ pub(crate) fn is_event(row: &Row) -> bool {
 
 fn is_index_row(row: &Row) -> bool {
     text(row, "RowKey").starts_with("expiry~")
-}
-
-/// Returns the commit id at the end of the key of an index row.
-fn commit_id(row: &Row) -> &str {
-    text(row, "RowKey").rsplit('~').next().unwrap_or_default()
 }
 
 /// Returns the row key of the record to which an event belongs.
