@@ -2,7 +2,8 @@
 //! configurations, the purge of ten million orders a day, and a comparison of the simulated service with a real one.
 //!
 //! `docs/verification.md` says what is assumed and what was found. A seed that fails is printed with its history, and
-//! `SIMULATION_SEED=<seed> cargo test --test simulation seeds` replays it; `SIMULATION_HISTORIES=<count>` runs more or fewer.
+//! `SIMULATION_SEED=<seed> cargo test --test simulation seeds` replays it; `SIMULATION_HISTORIES=<count>` runs more or fewer,
+//! from `SIMULATION_FIRST=<seed>` on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails may panic")]
 #![allow(clippy::disallowed_methods, reason = "how long to simulate is asked of the environment")]

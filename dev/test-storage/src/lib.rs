@@ -2,7 +2,7 @@
 //!
 //! [`Azurite`] is the storage emulator, [`Account`] a client that is written from the REST reference, [`FaultProxy`] a
 //! proxy in front of one service whose answers can be held, lost or replaced. [`emulated`] is a table and a queue service
-//! without a network.
+//! without a network. [`Producer`] writes messages.
 
 #![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind its test rig")]
 
@@ -13,6 +13,7 @@ mod proxy;
 mod account;
 mod kind;
 mod ports;
+mod producer;
 
 pub use account::{
     Account, EMULATOR_ACCOUNT, EMULATOR_KEY, Service, StorageError,
@@ -22,4 +23,5 @@ pub use account::{
 pub use azurite::Azurite;
 pub use kind::Kind;
 pub use ports::free_port;
+pub use producer::Producer;
 pub use proxy::{Fault, FaultProxy, Gate, Request};

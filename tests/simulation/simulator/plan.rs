@@ -136,7 +136,7 @@ fn messages(random: &mut fastrand::Rng) -> Vec<Message> {
     let message = |random: &mut fastrand::Rng| {
         let kind = random.usize(0..kinds);
         let amount = 42 + random.u8(0..4) / 3 * (contents - 1);
-        Message { order: orders[kind], amount, spelling: random.u8(0..3), events: events[kind] }
+        Message { order: orders[kind], amount, spelling: random.u32(..), events: events[kind] }
     };
     (0..random.usize(2..6)).map(|_| message(random)).collect()
 }
