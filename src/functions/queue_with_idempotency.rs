@@ -205,14 +205,10 @@ impl From<Rejection> for Failure {
 mod tests {
     use super::*;
     use crate::decision::{Event, to_json};
-    use base64::{
-        Engine,
-        prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD},
-    };
-    use fastrand::Rng;
     use proptest::prelude::*;
     use serde::Deserialize;
     use serde_json::{Map, Value};
+    use test_storage::Producer;
     use time::macros::datetime;
     use tokio::time::Instant;
 
@@ -404,73 +400,6 @@ mod tests {
         assert_eq!(identity(from_elsewhere), identity(from_dotnet));
     }
 
-    /// A producer that stamps, spells and wraps orders at random, each time in another way.
-    struct Producer(Rng);
-
-    impl Producer {
-        fn send(seed: u64, id: u8, content: &Map<String, Value>) -> String {
-            let mut producer = Self(Rng::with_seed(seed));
-            let mut message = producer.stamps();
-            message.extend(content.clone());
-            let blank = producer.0.choice(["", " ", "\t"]).unwrap();
-            message.insert("id".to_owned(), format!("{blank}{id}").into());
-            let json = producer.spelled(&message.into());
-            producer.wrapped(&json)
-        }
-
-        fn stamps(&mut self) -> Map<String, Value> {
-            let [high, low] = [self.0.u128(1..), self.0.u128(1..)].map(|number| format!("{number:032x}"));
-            let guid = [&high[..8], &high[8..12], &high[12..16], &high[16..20], &high[20..]].join("-");
-            let stamps = [
-                ("$AzureWebJobsParentId", guid),
-                ("traceparent", format!("00-{high}-1{}-01", &low[17..])),
-                ("tracestate", format!("rojo={high}, congo={low}")),
-            ];
-            let stamps = stamps.into_iter().filter(|_| self.0.bool());
-            stamps.map(|(name, value)| (name.to_owned(), value.into())).collect()
-        }
-
-        fn spelled(&mut self, value: &Value) -> String {
-            let text = match value {
-                Value::Object(members) => {
-                    let mut members: Vec<_> = members
-                        .iter()
-                        .map(|(name, value)| format!("{}:{}", self.spelled(&name.as_str().into()), self.spelled(value)))
-                        .collect();
-                    self.0.shuffle(&mut members);
-                    format!("{{{}}}", members.join(","))
-                }
-                Value::Array(values) => {
-                    format!("[{}]", values.iter().map(|value| self.spelled(value)).collect::<Vec<_>>().join(","))
-                }
-                Value::String(text) => {
-                    let escaped =
-                        |c: char| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect();
-                    let plain = |c: char| serde_json::to_string(&c).unwrap().trim_matches('"').to_owned();
-                    let spelled = text.chars().map(|c| if c == '"' || self.0.bool() { escaped(c) } else { plain(c) });
-                    format!("\"{}\"", spelled.collect::<String>())
-                }
-                Value::Number(number) => format!("{number}{}", self.0.choice(["", ".0", "e0", ".00E+0"]).unwrap()),
-                other => other.to_string(),
-            };
-            format!("{text}{}", self.0.choice(["", " ", "\r\n", "\t"]).unwrap())
-        }
-
-        fn wrapped(&mut self, json: &str) -> String {
-            let mark = |random: &mut Rng| if random.bool() { "\u{feff}" } else { "" };
-            let inner = format!("{}{json}", mark(&mut self.0));
-            let mut base64 = match self.0.u8(..3) {
-                0 => return inner,
-                1 => BASE64_STANDARD.encode(inner),
-                _ => BASE64_STANDARD_NO_PAD.encode(inner),
-            };
-            for _ in 0..self.0.u8(..4) {
-                base64.insert_str(self.0.usize(..=base64.len()), self.0.choice([" ", "\t", "\n", "\r\n"]).unwrap());
-            }
-            format!("{}{base64}", mark(&mut self.0))
-        }
-    }
-
     /// Contents that differ in little. Some have a member with the name of a stamp, though no stamp.
     fn content() -> impl Strategy<Value = Map<String, Value>> {
         let leaf = prop_oneof![
@@ -500,7 +429,7 @@ mod tests {
         fn one_order_is_one_operation_whoever_stamps_spells_and_wraps_it(
             id: u8, content in content(), seeds: [u64; 2]
         ) {
-            let [first, second] = seeds.map(|seed| Producer::send(seed, id, &content));
+            let [first, second] = seeds.map(|seed| Producer::send(seed, &id.to_string(), &content));
             prop_assert_eq!(identity(&first), identity(&second), "{} {}", first, second);
         }
 
@@ -508,7 +437,7 @@ mod tests {
         fn two_orders_are_two_operations_whoever_stamps_spells_and_wraps_them(
             ids in [0..2_u8, 0..2_u8], contents in [content(), content()], seeds: [u64; 2]
         ) {
-            let sent = |n: usize| Producer::send(seeds[n], ids[n], &contents[n]);
+            let sent = |n: usize| Producer::send(seeds[n], &ids[n].to_string(), &contents[n]);
             let [(key, fingerprint), (other_key, other_fingerprint)] = [identity(&sent(0)), identity(&sent(1))];
             prop_assert_eq!(key == other_key, ids[0] == ids[1]);
             prop_assert_eq!(fingerprint == other_fingerprint, contents[0] == contents[1], "{} {}", sent(0), sent(1));
