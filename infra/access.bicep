@@ -12,6 +12,8 @@ param userPrincipalId string
 var blobOwner = 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
 // Storage Queue Data Contributor
 var queueContributor = '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
+// Storage Queue Data Reader
+var queueReader = '19e7f393-937e-4f77-808e-94535e297925'
 // Storage Queue Data Message Sender
 var queueSender = 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a'
 // Storage Table Data Contributor
@@ -24,7 +26,6 @@ resource account 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
 
   resource queueService 'queueServices' existing = {
     name: 'default'
-    resource orders 'queues' existing = { name: ordersQueue }
   }
 }
 
@@ -43,33 +44,33 @@ resource appBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// The host takes and deletes messages, and makes a failed one visible again, which is an update.
-resource appOrders 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(account::queueService::orders.id, appPrincipalId, queueContributor)
-  scope: account::queueService::orders
-  properties: {
-    principalId: appPrincipalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', queueContributor)
-  }
-}
+// On `orders` the host takes and deletes messages and shows a failed one again, which is an update, and the handler puts
+// back what it holds. On `orders-poison` the host puts, and the timer takes, puts back and deletes. On the others the app
+// only puts. The timer asks each for its length, which a sender may not.
+var queueRights = [
+  { queue: ordersQueue, role: queueContributor }
+  { queue: poisonQueue, role: queueContributor }
+  { queue: quarantineQueue, role: queueSender }
+  { queue: quarantineQueue, role: queueReader }
+  { queue: eventsQueue, role: queueSender }
+  { queue: eventsQueue, role: queueReader }
+]
 
-resource outQueues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-06-01' existing = [
-  for queue in [poisonQueue, quarantineQueue, eventsQueue]: {
+resource queues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-06-01' existing = [
+  for right in queueRights: {
     parent: account::queueService
-    name: queue
+    name: right.queue
   }
 ]
 
-// The app takes no messages from these queues.
-resource appOutQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
-  for (queue, index) in [poisonQueue, quarantineQueue, eventsQueue]: {
-    name: guid(account.id, queue, appPrincipalId, queueSender)
-    scope: outQueues[index]
+resource appQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for (right, index) in queueRights: {
+    name: guid(account.id, right.queue, appPrincipalId, right.role)
+    scope: queues[index]
     properties: {
       principalId: appPrincipalId
       principalType: 'ServicePrincipal'
-      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', queueSender)
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', right.role)
     }
   }
 ]

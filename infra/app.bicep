@@ -3,6 +3,7 @@
 import { eventsQueue, packageContainer, table } from 'names.bicep'
 
 param name string
+param planName string
 param location string
 param tags object
 param storageName string
@@ -10,6 +11,7 @@ param insightsName string
 param identityName string
 param instanceMemoryMB int
 param maximumInstanceCount int
+param appSettings object
 
 resource account 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
   name: storageName
@@ -24,7 +26,7 @@ resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' 
 }
 
 resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
-  name: 'plan-${name}'
+  name: planName
   location: location
   tags: tags
   kind: 'functionapp'
@@ -68,26 +70,8 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
         }
       }
     }
-    siteConfig: {
-      minTlsVersion: '1.2'
-      appSettings: [
-        // The connection of host and handler. By endpoints, since the account's name works in the public cloud only.
-        { name: 'AzureWebJobsStorage__blobServiceUri', value: account.properties.primaryEndpoints.blob }
-        { name: 'AzureWebJobsStorage__queueServiceUri', value: account.properties.primaryEndpoints.queue }
-        { name: 'AzureWebJobsStorage__tableServiceUri', value: account.properties.primaryEndpoints.table }
-        { name: 'AzureWebJobsStorage__credential', value: 'managedidentity' }
-        { name: 'AzureWebJobsStorage__clientId', value: identity.properties.clientId }
-        { name: 'APPLICATIONINSIGHTS_CONNECTION_STRING', value: insights.properties.ConnectionString }
-        {
-          name: 'APPLICATIONINSIGHTS_AUTHENTICATION_STRING'
-          value: 'ClientId=${identity.properties.clientId};Authorization=AAD'
-        }
-        { name: 'IDEMPOTENCY_TABLE', value: table }
-        { name: 'IDEMPOTENCY_TTL_HOURS', value: '720' }
-        { name: 'EVENTS_QUEUE', value: eventsQueue }
-        { name: 'RUST_LOG', value: 'warn,handler=info' }
-      ]
-    }
+    // Without settings: a list here would replace all that there are.
+    siteConfig: { minTlsVersion: '1.2' }
   }
 
   // Nobody can deploy with a password.
@@ -102,5 +86,36 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
   }
 }
 
-output name string = app.name
-output planName string = plan.name
+// What is set before anybody chooses otherwise.
+var defaults = {
+  IDEMPOTENCY_TABLE: table
+  IDEMPOTENCY_TTL_HOURS: '720'
+  EVENTS_QUEUE: eventsQueue
+  RUST_LOG: 'warn,handler=info'
+  // Here and not in host.json, so that the local console shows every line. The rule counts only with this capital A.
+  // It drops what the host writes about an invocation that succeeds; what handler and host warn of is never sampled.
+  AzureFunctionsJobHost__logging__ApplicationInsights__logLevel__Function: 'Warning'
+  AzureFunctionsJobHost__logging__ApplicationInsights__samplingSettings__excludedTypes: 'Trace;Exception'
+}
+
+// Where things are, which nobody chooses. The connection is that of host and handler, by endpoints, since the account's
+// name works in the public cloud only.
+var connections = {
+  AzureWebJobsStorage__blobServiceUri: account.properties.primaryEndpoints.blob
+  AzureWebJobsStorage__queueServiceUri: account.properties.primaryEndpoints.queue
+  AzureWebJobsStorage__tableServiceUri: account.properties.primaryEndpoints.table
+  AzureWebJobsStorage__credential: 'managedidentity'
+  AzureWebJobsStorage__clientId: identity.properties.clientId
+  APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
+  APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.properties.clientId};Authorization=AAD'
+}
+
+// The settings are written whole. Those in Azure win over the defaults: a retention that was raised, or a table that was
+// chosen there, does not go back without a word, which would make the app forget ids. A module of its own, since a
+// resource cannot wait for what it is itself.
+module settings 'settings.bicep' = {
+  params: {
+    appName: app.name
+    settings: union(defaults, list('${app.id}/config/appsettings', '2025-03-01').properties, connections, appSettings)
+  }
+}

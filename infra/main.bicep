@@ -1,12 +1,12 @@
 // Everything that the handler needs in Azure, in a resource group of its own: `azd up`, or
-//   az deployment sub create --location westeurope --template-file infra/main.bicep \
+//   az deployment sub create --name orders --location westeurope --template-file infra/main.bicep \
 //     --parameters environmentName=orders location=westeurope
 // There is no key and no password: the app, its deployment and people use identities.
 targetScope = 'subscription'
 
 @minLength(1)
-@maxLength(40)
-@description('Names the resource group, and everything in it through a hash.')
+@maxLength(64)
+@description('Names the resource group, and everything in it through a hash. No full stop at its end.')
 param environmentName string
 
 @minLength(1)
@@ -17,30 +17,42 @@ param location string
 param userPrincipalId string = deployer().objectId
 
 @allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
-@description('How many copies of the records there are, and where. Standard_ZRS survives the loss of a data centre.')
-param storageSku string = 'Standard_LRS'
+@description('How many copies of the records there are, and where. Standard_ZRS survives the loss of a data centre, and needs a region with zones.')
+param storageSku string = 'Standard_ZRS'
 
 @allowed([512, 2048, 4096])
 @description('Memory of one instance, in MB: what the app is billed by. The handler needs a fraction of the least.')
 param instanceMemoryMB int = 512
 
-@minValue(40)
+@minValue(1)
 @maxValue(1000)
-@description('The most instances that work at the same time.')
+@description('The most instances of each function. Regions may have another least than 1.')
 param maximumInstanceCount int = 40
 
+@description('Settings of the app. They replace what is set in Azure; settings that are not named here stay as they are there.')
+param appSettings object = {}
+
 @minValue(1)
-@description('After so many GB of logs in a day the rest of the day is not logged, and no alert fires.')
+@description('After so many GB of logs in a day the rest of the day is not logged. The alert on a silent timer then fires, and no other.')
 param dailyLogCapGB int = 1
 
-@description('Who gets a mail when a message is poisoned or quarantined. Empty for nobody; the portal shows it.')
+@description('Who gets a mail when an alert fires, and when it is resolved. Empty for nobody; the portal shows it.')
 param alertEmail string = ''
 
 @description('Whose workflow deploys, as GitHub tells Azure: owner@id/name@id, or owner/name. Empty when none does.')
 param githubRepository string = ''
 
-var token = toLower(uniqueString(subscription().id, environmentName, location))
+// Azure takes `Orders` and `orders` for the same group, and `West Europe` and `westeurope` for the same region.
+var region = toLower(replace(location, ' ', ''))
+var token = toLower(uniqueString(subscription().id, toLower(environmentName), region))
 var tags = { 'azd-env-name': environmentName }
+
+// Known before anything is there, so that `what-if` can look into the modules.
+var storageName = 'st${token}'
+var insightsName = 'appi-${token}'
+var identityName = 'id-${token}'
+var appName = 'func-${token}'
+var planName = 'plan-func-${token}'
 
 resource group 'Microsoft.Resources/resourceGroups@2024-07-01' = {
   name: 'rg-${environmentName}'
@@ -51,7 +63,7 @@ resource group 'Microsoft.Resources/resourceGroups@2024-07-01' = {
 module identity 'identity.bicep' = {
   scope: group
   params: {
-    name: 'id-${token}'
+    name: identityName
     location: location
     tags: tags
   }
@@ -60,7 +72,7 @@ module identity 'identity.bicep' = {
 module storage 'storage.bicep' = {
   scope: group
   params: {
-    name: 'st${token}'
+    name: storageName
     location: location
     tags: tags
     sku: storageSku
@@ -71,6 +83,7 @@ module monitoring 'monitoring.bicep' = {
   scope: group
   params: {
     token: token
+    insightsName: insightsName
     location: location
     tags: tags
     dailyLogCapGB: dailyLogCapGB
@@ -80,9 +93,10 @@ module monitoring 'monitoring.bicep' = {
 
 module access 'access.bicep' = {
   scope: group
+  dependsOn: [storage, monitoring]
   params: {
-    storageName: storage.outputs.name
-    insightsName: monitoring.outputs.insightsName
+    storageName: storageName
+    insightsName: insightsName
     appPrincipalId: identity.outputs.principalId
     userPrincipalId: userPrincipalId
   }
@@ -90,36 +104,39 @@ module access 'access.bicep' = {
 
 module app 'app.bicep' = {
   scope: group
-  // The app needs its rights when it starts.
+  // The app needs its rights when it starts, and everything that those wait for.
   dependsOn: [access]
   params: {
-    name: 'func-${token}'
+    name: appName
+    planName: planName
     location: location
     tags: tags
-    storageName: storage.outputs.name
-    insightsName: monitoring.outputs.insightsName
-    identityName: identity.outputs.name
+    storageName: storageName
+    insightsName: insightsName
+    identityName: identityName
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
+    appSettings: appSettings
   }
 }
 
 module pipeline 'pipeline.bicep' = if (!empty(githubRepository)) {
   scope: group
+  dependsOn: [app]
   params: {
     name: 'id-deploy-${token}'
     location: location
     tags: tags
-    appName: app.outputs.name
-    planName: app.outputs.planName
-    storageName: storage.outputs.name
+    appName: appName
+    planName: planName
+    storageName: storageName
     githubRepository: githubRepository
   }
 }
 
 output AZURE_RESOURCE_GROUP string = group.name
-output AZURE_FUNCTION_APP string = app.outputs.name
-output AZURE_STORAGE_ACCOUNT string = storage.outputs.name
+output AZURE_FUNCTION_APP string = appName
+output AZURE_STORAGE_ACCOUNT string = storageName
 output AZURE_TENANT_ID string = tenant().tenantId
 output AZURE_SUBSCRIPTION_ID string = subscription().subscriptionId
 @description('Client id of the identity that the workflow deploys with.')

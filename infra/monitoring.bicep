@@ -3,6 +3,7 @@
 import { poisonQueue } from 'names.bicep'
 
 param token string
+param insightsName string
 param location string
 param tags object
 param dailyLogCapGB int
@@ -20,7 +21,7 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
 }
 
 resource insights 'Microsoft.Insights/components@2020-02-02' = {
-  name: 'appi-${token}'
+  name: insightsName
   location: location
   tags: tags
   kind: 'web'
@@ -97,5 +98,3 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
     }
   }
 ]
-
-output insightsName string = insights.name

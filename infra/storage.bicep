@@ -29,6 +29,16 @@ resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
   }
 }
 
+// The records are the app's memory. The lock is on the account: whoever may delete a table in it still may.
+resource lock 'Microsoft.Authorization/locks@2016-09-01' = {
+  name: 'records'
+  scope: account
+  properties: {
+    level: 'CanNotDelete'
+    notes: 'Without its records the app takes every order for a new one.'
+  }
+}
+
 resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2025-06-01' = {
   parent: account
   name: 'default'
@@ -62,5 +72,3 @@ resource records 'Microsoft.Storage/storageAccounts/tableServices/tables@2025-06
   parent: tableService
   name: table
 }
-
-output name string = account.name

@@ -12,19 +12,23 @@ use handler::{
 use serde_json::{Value, json};
 
 use crate::{
-    bicep::{Deployment, Resource},
+    bicep::{Deployment, Resource, Sources},
     resource_types::ResourceTypes,
     root,
 };
 
 /// With everything that can be switched on.
 pub(crate) fn deployment() -> Deployment {
-    deploy(&json!({
+    deploy(&everything())
+}
+
+fn everything() -> Value {
+    json!({
         "environmentName": "orders",
         "location": "westeurope",
         "alertEmail": "shop@example.com",
         "githubRepository": "example/orders",
-    }))
+    })
 }
 
 pub(crate) fn deploy(parameters: &Value) -> Deployment {
@@ -58,13 +62,10 @@ pub(crate) fn names(resources: &[&Resource]) -> BTreeSet<String> {
 }
 
 fn app_settings(deployment: &Deployment) -> BTreeMap<String, String> {
-    let app = only(deployment, "Microsoft.Web/sites");
-    let settings = app.body["properties"]["siteConfig"]["appSettings"].as_array().unwrap().clone();
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let settings: Vec<_> = settings.iter().map(|setting| (text(&setting["name"]), text(&setting["value"]))).collect();
-    let unique: BTreeMap<_, _> = settings.iter().cloned().collect();
-    assert_eq!(unique.len(), settings.len(), "a setting is there twice");
-    unique
+    let config = only(deployment, "Microsoft.Web/sites/config");
+    assert_eq!(config.name(), "appsettings");
+    let settings = config.body["properties"].as_object().unwrap().iter();
+    settings.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect()
 }
 
 fn json_file(name: &str) -> Value {
@@ -96,10 +97,10 @@ fn each_module_is_deployed_into_the_group_and_after_what_it_needs() {
         .collect();
     let expected = [
         ("access", vec!["identity", "monitoring", "storage"]),
-        ("app", vec!["access", "identity", "monitoring", "storage"]),
+        ("app", vec!["access"]),
         ("identity", vec![]),
         ("monitoring", vec![]),
-        ("pipeline", vec!["app", "storage"]),
+        ("pipeline", vec!["app"]),
         ("storage", vec![]),
     ];
     assert_eq!(modules, BTreeMap::from(expected));
@@ -130,13 +131,64 @@ fn each_setting_of_the_app_is_read_by_the_host_or_the_handler() {
         let changed = settings.clone().into_iter().chain([(name.to_owned(), "0".to_owned())]);
         effect(&changed.collect()) != effect(&settings)
     };
-    let others: Vec<_> = settings.keys().map(String::as_str).filter(|name| !is_read(name)).collect();
-    let by_the_host = [
-        "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
-        "APPLICATIONINSIGHTS_CONNECTION_STRING",
-        "AzureWebJobsStorage__blobServiceUri",
+    let settings_of_the_host = settings.iter().filter(|(name, _)| !is_read(name));
+    let expected = [
+        ("APPLICATIONINSIGHTS_AUTHENTICATION_STRING", "ClientId=client of id-jefxxitjqkfhk;Authorization=AAD"),
+        ("APPLICATIONINSIGHTS_CONNECTION_STRING", "connection of appi-jefxxitjqkfhk"),
+        // Seen to have this effect on the real host, and none with another spelling of `ApplicationInsights`.
+        ("AzureFunctionsJobHost__logging__ApplicationInsights__logLevel__Function", "Warning"),
+        ("AzureFunctionsJobHost__logging__ApplicationInsights__samplingSettings__excludedTypes", "Trace;Exception"),
+        ("AzureWebJobsStorage__blobServiceUri", "https://stjefxxitjqkfhk.blob.core.windows.net/"),
     ];
-    assert_eq!(others, by_the_host);
+    assert!(settings_of_the_host.map(|(name, value)| (name.as_str(), value.as_str())).eq(expected));
+}
+
+/// A shorter retention or another table would make the app forget ids.
+#[test]
+fn a_setting_stays_as_it_is_in_azure_unless_the_deployment_is_given_another() {
+    let in_azure = [
+        ("IDEMPOTENCY_TTL_HOURS", "2160"),
+        ("IDEMPOTENCY_TABLE", "mine"),
+        ("EVENTS_QUEUE", "mine"),
+        ("RUST_LOG", "warn"),
+        ("MINE", "x"),
+        ("AzureWebJobsStorage__clientId", "of an identity that is gone"),
+    ];
+    let mut sources = Sources::read(&root().join("infra")).unwrap();
+    sources.app_settings.extend(in_azure.map(|(name, value)| (name.to_owned(), value.into())));
+    let mut parameters = everything();
+    parameters["appSettings"] = json!({ "RUST_LOG": "info", "YOURS": "y" });
+    let fresh = deployment();
+    let mut expected = app_settings(&fresh);
+    expected.extend(in_azure.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let given = [("RUST_LOG", "info"), ("YOURS", "y"), ("AzureWebJobsStorage__clientId", "client of id-jefxxitjqkfhk")];
+    expected.extend(given.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(app_settings(&Deployment::of_sources(&sources, &parameters).unwrap()), expected);
+    let site = &only(&fresh, "Microsoft.Web/sites").body["properties"]["siteConfig"];
+    assert!(site.get("appSettings").is_none(), "a list in the site replaces all settings before they can be kept");
+}
+
+/// A second app beside the first would not know its records.
+#[test]
+fn another_spelling_of_name_and_region_is_the_same_app() {
+    let app = |name, region| {
+        let deployment = deploy(&json!({ "environmentName": name, "location": region }));
+        only(&deployment, "Microsoft.Web/sites").name().to_owned()
+    };
+    let own = app("orders", "westeurope");
+    for (name, region) in [("Orders", "westeurope"), ("orders", "West Europe"), ("ORDERS", "WestEurope")] {
+        assert_eq!(app(name, region), own, "{name} in {region}");
+    }
+    assert!(app("order", "westeurope") != own && app("orders", "northeurope") != own);
+}
+
+#[test]
+fn the_records_outlive_a_data_centre_and_a_slip_of_the_hand() {
+    let deployment = deployment();
+    let account = only(&deployment, "Microsoft.Storage/storageAccounts");
+    assert_eq!(account.body["sku"]["name"], "Standard_ZRS");
+    let lock = &only(&deployment, "Microsoft.Authorization/locks").body;
+    assert_eq!((&lock["scope"]["id"], &lock["properties"]["level"]), (&json!(account.id), &json!("CanNotDelete")));
 }
 
 #[test]
@@ -157,17 +209,17 @@ fn host_and_handler_reach_the_account_by_the_identity_of_the_app() {
     let settings = app_settings(&deployment);
     assert!(!settings.contains_key("AzureWebJobsStorage"), "a connection string would win over the identity");
     for service in ["blob", "queue", "table"] {
-        let endpoint = format!("https://stabcdefghijklm.{service}.core.windows.net/");
+        let endpoint = format!("https://stjefxxitjqkfhk.{service}.core.windows.net/");
         assert_eq!(settings[&format!("AzureWebJobsStorage__{service}ServiceUri")], endpoint);
     }
     assert_eq!(settings["AzureWebJobsStorage__credential"], "managedidentity");
-    let id = "client of id-abcdefghijklm";
+    let id = "client of id-jefxxitjqkfhk";
     assert_eq!(settings["AzureWebJobsStorage__clientId"], id);
     let Connection { endpoints, credential } = config(&deployment).connection;
     let Credential::Entra(identity) = credential else { panic!("it has a key") };
     assert_eq!(identity, Identity::Managed { client_id: Some(id.to_owned()) });
-    assert_eq!(endpoints.tables.host_str(), Some("stabcdefghijklm.table.core.windows.net"));
-    assert_eq!(endpoints.queues.host_str(), Some("stabcdefghijklm.queue.core.windows.net"));
+    assert_eq!(endpoints.tables.host_str(), Some("stjefxxitjqkfhk.table.core.windows.net"));
+    assert_eq!(endpoints.queues.host_str(), Some("stjefxxitjqkfhk.queue.core.windows.net"));
     for binding in json_file("queue_with_idempotency/function.json")["bindings"].as_array().unwrap() {
         assert_eq!(binding["connection"], "AzureWebJobsStorage");
     }
@@ -188,12 +240,16 @@ fn the_app_is_a_custom_handler_on_flex_consumption() {
         assert!(app["properties"]["siteConfig"].get(refused).is_none(), "{refused}");
     }
     assert_eq!(app["identity"]["type"], "UserAssigned");
-    let identity = "Microsoft.ManagedIdentity/userAssignedIdentities:id-abcdefghijklm";
+    let identity = "Microsoft.ManagedIdentity/userAssignedIdentities:id-jefxxitjqkfhk";
     assert!(app["identity"]["userAssignedIdentities"].get(identity).is_some());
     let storage = &config["deployment"]["storage"];
+    assert_eq!(
+        (&storage["type"], &storage["authentication"]["type"]),
+        (&json!("blobContainer"), &json!("UserAssignedIdentity"))
+    );
     assert_eq!(storage["authentication"]["userAssignedIdentityResourceId"], identity);
     let container = only(&deployment, "Microsoft.Storage/storageAccounts/blobServices/containers").name();
-    assert_eq!(storage["value"], format!("https://stabcdefghijklm.blob.core.windows.net/{container}"));
+    assert_eq!(storage["value"], format!("https://stjefxxitjqkfhk.blob.core.windows.net/{container}"));
     for name in app_settings(&deployment).keys() {
         let is_refused = ["FUNCTIONS_WORKER_RUNTIME", "FUNCTIONS_EXTENSION_VERSION", "ENABLE_ORYX_BUILD"];
         let is_refused =

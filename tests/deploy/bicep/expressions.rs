@@ -35,7 +35,8 @@ impl<'a> Template<'a> {
             "identifier" => self.symbol(source.text(node), variables).map_err(|error| source.error(node, error)),
             "call_expression" => {
                 let arguments = named_children(part(1)).into_iter().map(value_of).collect::<Result<Vec<_>>>()?;
-                functions::call(source.text(part(0)), &arguments).map_err(|error| source.error(node, error))
+                let settings = &self.sources.app_settings;
+                functions::call(source.text(part(0)), &arguments, settings).map_err(|error| source.error(node, error))
             }
             "member_expression" | "resource_expression" => {
                 let (value, member) = (value_of(part(0))?, source.text(part(1)));
@@ -57,11 +58,11 @@ impl<'a> Template<'a> {
         let mut text = String::new();
         for part in children(node) {
             match part.kind() {
-                "'" => {}
+                // The grammar counts white space before it to a quote and to a `${`.
+                "'" => text.push_str(self.source.text(part).trim_end_matches('\'')),
                 "string_content" => text.push_str(self.source.text(part)),
                 "escape_sequence" => text.push_str(self.source.text(part).trim_start_matches('\\')),
                 "interpolation" => {
-                    // The grammar counts white space before it to the `${`.
                     text.push_str(self.source.text(children(part)[0]).trim_end_matches("${"));
                     match self.evaluate(named_children(part)[0], variables)? {
                         Value::String(inner) => text.push_str(&inner),

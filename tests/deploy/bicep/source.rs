@@ -2,12 +2,18 @@
 
 use std::{collections::BTreeMap, fmt::Display, fs, path::Path};
 
+use serde_json::{Map, Value};
 use tree_sitter::{Node, Parser, Tree};
 
 use super::Result;
 
-/// All files of a folder, by name.
-pub(crate) struct Sources(BTreeMap<String, Source>);
+/// All files of a folder.
+pub(crate) struct Sources {
+    /// By name.
+    files: BTreeMap<String, Source>,
+    /// The settings that the app has before the deployment.
+    pub(crate) app_settings: Map<String, Value>,
+}
 
 /// One file.
 pub(crate) struct Source {
@@ -29,11 +35,11 @@ impl Sources {
     /// Parses files, given as names and texts.
     pub(crate) fn parse(files: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
         let sources = files.into_iter().map(|(name, text)| Ok((name.clone(), Source::parse(name, text)?)));
-        sources.collect::<Result<_>>().map(Self)
+        Ok(Self { files: sources.collect::<Result<_>>()?, app_settings: Map::new() })
     }
 
     pub(crate) fn get(&self, name: &str) -> Result<&Source> {
-        self.0.get(name).ok_or_else(|| format!("there is no {name}"))
+        self.files.get(name).ok_or_else(|| format!("there is no {name}"))
     }
 }
 

@@ -17,6 +17,7 @@ import re
 LIBRARIES = {
     "authorization": "azure.mgmt.authorization.v2022_04_01.models",
     "components": "azure.mgmt.applicationinsights.v2020_02_02.models",
+    "locks": "azure.mgmt.resource.locks.v2016_09_01.models",
     "monitor": "azure.mgmt.monitor.models",
     "msi": "azure.mgmt.msi.v2024_11_30.models",
     "resources": "azure.mgmt.resource.resources.v2024_07_01.models",
@@ -25,6 +26,7 @@ LIBRARIES = {
     "workspaces": "azure.mgmt.loganalytics.models",
 }
 RESOURCES = {
+    "Microsoft.Authorization/locks@2016-09-01": "locks.ManagementLockObject",
     "Microsoft.Authorization/roleAssignments@2022-04-01": "authorization.RoleAssignmentCreateParameters",
     "Microsoft.Insights/actionGroups@2023-01-01": "monitor.ActionGroupResource",
     "Microsoft.Insights/components@2020-02-02": "components.ApplicationInsightsComponent",
@@ -43,6 +45,7 @@ RESOURCES = {
     "Microsoft.Storage/storageAccounts/tableServices/tables@2025-06-01": "storage.Table",
     "Microsoft.Web/serverfarms@2025-03-01": "web.AppServicePlan",
     "Microsoft.Web/sites@2025-03-01": "web.Site",
+    "Microsoft.Web/sites/config@2025-03-01": "web.StringDictionary",
     "Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01": "web.CsmPublishingCredentialsPoliciesEntity",
 }
 
