@@ -1,6 +1,6 @@
 // Logs, their daily cap, and alerts.
 
-import { poisonQueue } from 'names.bicep'
+import { eventsQueue, ordersQueue, poisonQueue, quarantineQueue } from 'names.bicep'
 
 param token string
 param insightsName string
@@ -46,19 +46,54 @@ resource mail 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(alertEma
 }
 
 // Azure has no metric for the length of one queue, only for all queues of an account together. So the alerts look for
-// the log line that comes with each message on these queues; a test holds the queries against the lines.
+// lines of the handler, which a test holds against the queries; the newest state is what counts.
+var anyState = 'traces | where message matches regex "^(WARN )?State: "'
+var state = '${anyState} | top 1 by timestamp | where '
+var age = 'extract(" oldest_s=([0-9]+)", 1, message, typeof(long)) > 900'
+var eventsAge = 'extract(" unpublished_oldest_s=([0-9]+)", 1, message, typeof(long)) > 900'
+
 var alerts = [
   {
-    name: 'poison'
-    title: 'A message went to orders-poison'
-    description: 'It failed five times for a reason outside of it. Find the reason, then put it back on orders.'
-    query: 'traces | where message contains "Moving message to queue \'${poisonQueue}\'"'
+    name: 'set-aside'
+    title: 'Orders are set aside'
+    description: 'Messages are on ${quarantineQueue} or ${poisonQueue}. Each has its reason with it.'
+    query: '${state}message matches regex " (${quarantineQueue}|${poisonQueue})=[1-9]"'
+    lines: 0
   }
   {
-    name: 'quarantine'
-    title: 'A message went to orders-quarantine'
-    description: 'It can never succeed as it is. The reason is with it.'
-    query: 'traces | where message startswith "WARN" and message contains " reason=" and message contains "function=queue_with_idempotency"'
+    name: 'backlog'
+    title: 'Orders wait'
+    description: 'More than 10,000 messages are on ${ordersQueue}, or the oldest that can be seen is more than 15 minutes old.'
+    query: '${state}extract(" ${ordersQueue}=([0-9]+)", 1, message, typeof(long)) > 10000 or ${age}'
+    lines: 0
+  }
+  {
+    name: 'events'
+    title: 'Events wait'
+    description: 'More than 10,000 messages are on ${eventsQueue}, or a committed event has been unpublished for more than 15 minutes.'
+    query: '${state}extract(" ${eventsQueue}=([0-9]+)", 1, message, typeof(long)) > 10000 or ${eventsAge}'
+    lines: 0
+  }
+  {
+    name: 'away'
+    title: 'Storage is away'
+    description: 'The handler holds orders or gives them back. The line says since when, and the last error.'
+    query: 'traces | where message startswith "WARN Storage away: " or message matches regex "^(WARN )?State: .* given_back=[1-9]"'
+    lines: 0
+  }
+  {
+    name: 'timer-fails'
+    title: 'The timer fails'
+    description: 'At least four attempts failed, which is a tick with all its retries. The lines say why.'
+    query: 'traces | where message startswith "ERROR Invocation failed: " and message contains " function=scheduled_with_retry "'
+    lines: 3
+  }
+  {
+    name: 'timer-silent'
+    title: 'The timer says nothing'
+    description: 'No state for 30 minutes: the app does not run, its logs do not arrive, or the daily cap is reached. Until the next state no other alert is to be trusted.'
+    query: '${anyState} | summarize states = count() | where states == 0'
+    lines: 0
   }
 ]
 
@@ -75,7 +110,7 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
       enabled: true
       scopes: [insights.id]
       evaluationFrequency: 'PT15M'
-      // Twice the frequency: it may take minutes until a line can be found.
+      // Twice the frequency: it may take minutes until a line can be found. The alert stays active while this finds it.
       windowSize: 'PT30M'
       // At the first deployment there is no table to check the query against.
       skipQueryValidation: true
@@ -86,7 +121,7 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
             query: alert.query
             timeAggregation: 'Count'
             operator: 'GreaterThan'
-            threshold: 0
+            threshold: alert.lines
             failingPeriods: {
               numberOfEvaluationPeriods: 1
               minFailingPeriodsToAlert: 1
