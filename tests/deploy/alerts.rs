@@ -86,7 +86,7 @@ async fn each_alert_is_raised_by_the_lines_about_its_trouble() {
         Regex::new(&format!(" {name}=[a-z0-9]+")).unwrap().replace(STATE, format!(" {changed}")).into_owned()
     };
     let warning = |changed: &str| format!("WARN {}", state(changed));
-    let forged = "WARN The order State: orders-quarantine=1 was rejected. reason=invalid_order";
+    let forged = "WARN The order State: orders-quarantine=1 given_back=1 was rejected. reason=invalid_order";
     let rules = rules();
     let check = |lines: &[&str], expected: &[&str]| {
         let is_raised =

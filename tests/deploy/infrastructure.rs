@@ -157,11 +157,15 @@ fn a_setting_stays_as_it_is_in_azure_unless_the_deployment_is_given_another() {
     let mut sources = Sources::read(&root().join("infra")).unwrap();
     sources.app_settings.extend(in_azure.map(|(name, value)| (name.to_owned(), value.into())));
     let mut parameters = everything();
-    parameters["appSettings"] = json!({ "RUST_LOG": "info", "YOURS": "y" });
+    parameters["appSettings"] = json!({ "RUST_LOG": "info", "APPLICATIONINSIGHTS_CONNECTION_STRING": "yours" });
     let fresh = deployment();
     let mut expected = app_settings(&fresh);
     expected.extend(in_azure.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let given = [("RUST_LOG", "info"), ("YOURS", "y"), ("AzureWebJobsStorage__clientId", "client of id-jefxxitjqkfhk")];
+    let given = [
+        ("RUST_LOG", "info"),
+        ("APPLICATIONINSIGHTS_CONNECTION_STRING", "yours"),
+        ("AzureWebJobsStorage__clientId", "client of id-jefxxitjqkfhk"),
+    ];
     expected.extend(given.map(|(name, value)| (name.to_owned(), value.to_owned())));
     assert_eq!(app_settings(&Deployment::of_sources(&sources, &parameters).unwrap()), expected);
     let site = &only(&fresh, "Microsoft.Web/sites").body["properties"]["siteConfig"];
