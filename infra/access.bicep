@@ -44,8 +44,8 @@ resource appBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// On `orders` the host takes and deletes messages and shows a failed one again, which is an update, and the handler puts
-// back what it holds. On `orders-poison` the host puts, and the timer takes, puts back and deletes. On the others the app
+// On `orders` the host takes and deletes messages, and makes a failed one visible again, which is an update; the handler
+// puts back what it holds. On `orders-poison` the host puts, and the timer takes, puts and deletes. On the others the app
 // only puts. The timer asks each for its length, which a sender may not.
 var queueRights = [
   { queue: ordersQueue, role: queueContributor }

@@ -17,7 +17,7 @@ param location string
 param userPrincipalId string = deployer().objectId
 
 @allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
-@description('How many copies of the records there are, and where. Standard_ZRS survives the loss of a data centre, and needs a region with zones.')
+@description('Copies of the records. Standard_ZRS survives the loss of a data centre, and needs a region with zones.')
 param storageSku string = 'Standard_ZRS'
 
 @allowed([512, 2048, 4096])
@@ -26,14 +26,14 @@ param instanceMemoryMB int = 512
 
 @minValue(1)
 @maxValue(1000)
-@description('The most instances of each function. Regions may have another least than 1.')
+@description('The most instances of each function. In some regions 40 is the least.')
 param maximumInstanceCount int = 40
 
-@description('Settings of the app. They replace what is set in Azure; settings that are not named here stay as they are there.')
+@description('Settings of the app. They win over those in Azure, of which all others stay.')
 param appSettings object = {}
 
 @minValue(1)
-@description('After so many GB of logs in a day the rest of the day is not logged. The alert on a silent timer then fires, and no other.')
+@description('After so many GB of logs in a day the rest is not logged, and only the alert on a silent timer fires.')
 param dailyLogCapGB int = 1
 
 @description('Who gets a mail when an alert fires, and when it is resolved. Empty for nobody; the portal shows it.')

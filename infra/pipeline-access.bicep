@@ -1,5 +1,4 @@
-// The rights of the identity of deploy.yml: it may manage the app, which deploying takes, and send an order and read its
-// record, as the smoke test does.
+// The rights of the identity of deploy.yml.
 
 import { ordersQueue, table } from 'names.bicep'
 
