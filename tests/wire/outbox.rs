@@ -127,7 +127,7 @@ async fn an_event_that_cannot_be_read_does_not_hold_up_the_others_of_its_page() 
     let rows: Vec<_> = damaged.into_iter().chain([row(1.into(), "first".into())]).collect();
     let page_of_all: Step = azure::entity(&serde_json::json!({ "value": rows })).into();
     let script = Script::new([page_of_all, put(), deleted()].into_iter().chain((0..63).map(|_| page(&[]))));
-    let relayed = relay(&ledger(&script), &script.queue(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
+    let relayed = relay(&ledger(&script), &script.events(), &attempt(), Instant::now() + Duration::from_secs(60)).await;
     assert_eq!((relayed.events, relayed.unfinished.len()), (1, 1));
     assert!(matches!(relayed.cause, Some(Error::UnknownSchema(_))));
 }

@@ -23,7 +23,7 @@ const CONNECTION: &str =
     "TableEndpoint=http://127.0.0.1/a;QueueEndpoint=http://127.0.0.1/a;SharedAccessSignature=sig=a";
 
 /// The protocol moves bodies as they are; raw ones can be read in a trace.
-fn app_config() -> AppConfig {
+pub(crate) fn app_config() -> AppConfig {
     AppConfig {
         table: "idempotency".to_owned(),
         events_queue: "order-events".to_owned(),

@@ -93,9 +93,9 @@ impl EmulatedStorage {
     pub fn apply(&mut self, call: &Call) -> Applied {
         let mut changes = Vec::new();
         let mut entities = match call {
-            Call::CreateTable | Call::CreateQueue(_) | Call::Put(..) | Call::Query(_) => 0,
             Call::Get(_) | Call::Delete(..) => 1,
             Call::Transaction(operations) => operations.len(),
+            _ => 0,
         };
         let response = match call {
             Call::CreateTable if self.table.is_some() => Response::table_error((409, "TableAlreadyExists")),
