@@ -24,9 +24,8 @@ use std::{
 use time::Duration;
 use tracing::{info, warn};
 
-/// Longest wait of a message, by default: seven days on `orders`, and seven more on the poison queue, from which it is
-/// put back.
-const LONGEST_WAIT: Duration = Duration::days(14);
+/// Longest wait of a message, by default: seven days on `orders`, and two weeks in quarantine, until somebody puts it back.
+const LONGEST_WAIT: Duration = Duration::days(21);
 
 /// Why the process cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +63,7 @@ fn start(domain: Domain) -> Result<Stop, StartError> {
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|source| StartError::Port { port, source })?;
     if config.app.retention < LONGEST_WAIT {
         warn!(
-            "IDEMPOTENCY_TTL_HOURS is shorter than the 14 days a message can wait: a late copy would take effect again"
+            "IDEMPOTENCY_TTL_HOURS is shorter than the 21 days a message can wait: a late copy would take effect again"
         );
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -24,6 +24,7 @@ use std::{
     fmt::{self, Display, Formatter},
     time::Duration,
 };
+use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -93,20 +94,20 @@ async fn report(app: &App, relayed: &Relayed, purged: &Purged, attempt: &Attempt
     let queues = [&app.orders, &app.poison, &app.quarantine.queue, &app.events.queue];
     let lengths = join_all(queues.map(|queue| async { queue.length().await.ok() }));
     let (lengths, next) = join(lengths, app.orders.peek()).await;
-    let oldest = next.ok().map(|message| {
-        let inserted = message.and_then(|message| message.inserted).unwrap_or(attempt.time());
-        (attempt.time() - inserted).whole_seconds().max(0)
-    });
+    let age = |since: Option<OffsetDateTime>| since.map_or(0, |since| (attempt.time() - since).whole_seconds().max(0));
+    let oldest = next.ok().map(|message| age(message.and_then(|message| message.inserted)));
     let outages = [&app.ledger.outage, &app.quarantine.outage, &app.events.outage];
     let away: Vec<_> = outages.iter().filter_map(|outage| outage.now()).map(|away| away.service).collect();
     let given_back: u64 = outages.iter().map(|outage| outage.take_given_back()).sum();
     let queues: String =
         queues.iter().zip(&lengths).map(|(queue, length)| format!(" {}={}", queue.name(), Known(*length))).collect();
     let line = format!(
-        "State:{queues} oldest_s={} published={} unpublished={} purged={} due={} given_back={given_back} away={}",
+        "State:{queues} oldest_s={} published={} unpublished={} unpublished_oldest_s={} purged={} due={} \
+         given_back={given_back} away={}",
         Known(oldest),
         relayed.events,
-        relayed.unfinished.len(),
+        relayed.left,
+        age(relayed.oldest_left),
         purged.records,
         purged.unfinished,
         if away.is_empty() { "none".to_owned() } else { away.join(",") },

@@ -76,21 +76,6 @@ pub enum Error {
     OutOfTime,
 }
 
-/// Work that may have been stopped before its end.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Number of rows or events that are done.
-    pub done: usize,
-    /// Reason why something is left.
-    pub stopped_by: Option<Error>,
-}
-
-impl Progress {
-    pub(super) fn stop(self, error: Error) -> Self {
-        Self { stopped_by: Some(error), ..self }
-    }
-}
-
 /// Result of a commit.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -126,6 +111,9 @@ pub struct OutboxEntry {
     /// Message to publish, which is never empty.
     #[serde(default, deserialize_with = "or_default")]
     pub body: String,
+    /// Time at which it was committed, if that was asked for.
+    #[serde(default, deserialize_with = "or_default")]
+    pub created_at: Option<String>,
 }
 
 impl Ledger {
@@ -238,7 +226,13 @@ impl Ledger {
         let Operation { key, commit_id, events, .. } = operation;
         let entries = etags.into_iter().skip(2).zip(events).enumerate().map(|(index, (etag, body))| {
             let tag = RowTag { row_key: key.outbox_row_key(commit_id, index), etag: etag? };
-            Some(OutboxEntry { partition_key: key.partition_key(), tag, schema: SCHEMA, body: body.clone() })
+            Some(OutboxEntry {
+                partition_key: key.partition_key(),
+                tag,
+                schema: SCHEMA,
+                body: body.clone(),
+                created_at: None,
+            })
         });
         match entries.collect::<Option<Vec<_>>>() {
             Some(entries) => entries,
@@ -280,7 +274,7 @@ impl Ledger {
     }
 
     fn pages_of_events(&self, filter: String) -> Pages<'_, OutboxEntry> {
-        self.table.query(filter, "PartitionKey,RowKey,schema,body")
+        self.table.query(filter, "PartitionKey,RowKey,schema,body,created_at")
     }
 
     /// Deletes the outbox rows of `entries` of one partition, which have been published.

@@ -8,7 +8,7 @@
 
 use super::{
     key::buckets,
-    ledger::{Error, Ledger, OutboxEntry, Progress},
+    ledger::{Error, Ledger, OutboxEntry},
     record::SCHEMA,
 };
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
 };
 use futures::{StreamExt, stream};
 use std::time::Duration;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -56,7 +57,7 @@ pub async fn publish(ledger: &Ledger, events: &Events, entries: &[OutboxEntry], 
     let stop = attempt.deadline.min(Instant::now() + PUBLISH_TIME);
     let published = match events.outage.is_open(attempt) {
         true => Outbox { ledger, events, attempt, stop }.publish_and_delete(entries).await,
-        false => Progress { done: 0, stopped_by: events.outage.now().map(Into::into) },
+        false => Progress { stopped_by: events.outage.now().map(Into::into), ..Progress::default() },
     };
     if let Some(error) = published.stopped_by {
         info!("Publishing is left to the timer: published={} of={} cause={error}", published.done, entries.len());
@@ -68,27 +69,56 @@ pub async fn publish(ledger: &Ledger, events: &Events, entries: &[OutboxEntry], 
 pub struct Relayed {
     /// Number of events published.
     pub events: usize,
+    /// Number of events that were seen and are left.
+    pub left: usize,
+    /// Time at which the oldest of them was committed.
+    pub oldest_left: Option<OffsetDateTime>,
     /// Buckets in which something may be left.
     pub unfinished: Vec<u8>,
     /// Reason in one of them.
     pub cause: Option<Error>,
 }
 
+/// Work that may have been stopped before its end.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Number of events that are published.
+    done: usize,
+    /// Number of events that were seen and are left.
+    left: usize,
+    /// Time at which the oldest of them was committed.
+    oldest_left: Option<OffsetDateTime>,
+    /// Reason why something is left.
+    stopped_by: Option<Error>,
+}
+
+impl Progress {
+    fn stop(self, error: Error) -> Self {
+        Self { stopped_by: Some(error), ..self }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.done += other.done;
+        self.left += other.left;
+        self.oldest_left = self.oldest_left.into_iter().chain(other.oldest_left).min();
+    }
+}
+
 /// Publishes the events left behind in all buckets, as many as can be until `stop`.
 pub async fn relay(ledger: &Ledger, events: &Events, attempt: &Attempt, stop: Instant) -> Relayed {
     let outbox = &Outbox { ledger, events, attempt, stop };
     let relays = buckets(attempt.began).map(async |bucket| (bucket, outbox.relay_bucket(bucket).await));
-    let mut relayed = Relayed::default();
+    let (mut relayed, mut total) = (Relayed::default(), Progress::default());
     let mut results = stream::iter(relays).buffer_unordered(BUCKETS_AT_ONCE);
     while let Some((bucket, progress)) = results.next().await {
-        relayed.events += progress.done;
+        total.add(&progress);
         if let Some(error) = progress.stopped_by {
             relayed.unfinished.push(bucket);
             // The first one: what comes last is that there was no time, whatever took it.
             relayed.cause.get_or_insert(error);
         }
     }
-    relayed
+    Relayed { events: total.done, left: total.left, oldest_left: total.oldest_left, ..relayed }
 }
 
 /// The outbox, as one attempt empties it.
@@ -115,7 +145,7 @@ impl Outbox<'_> {
                 Some(Err(_)) | None => return relayed,
             };
             let published = self.publish_and_delete(&page).await;
-            relayed.done += published.done;
+            relayed.add(&published);
             match published.stopped_by {
                 Some(error) if !is_about_one_event(&error) => return relayed.stop(error),
                 stopped_by => relayed.stopped_by = relayed.stopped_by.or(stopped_by),
@@ -142,7 +172,14 @@ impl Outbox<'_> {
             }
         }
         let deleted = self.with_retries(async || self.ledger.delete_published(&published).await).await;
-        Progress { done: published.len(), stopped_by: stopped_by.or(deleted.err().map(Into::into)) }
+        let is_left = |entry: &&OutboxEntry| !published.iter().any(|other| std::ptr::eq(*other, *entry));
+        let created_at = |entry: &OutboxEntry| OffsetDateTime::parse(entry.created_at.as_deref()?, &Rfc3339).ok();
+        Progress {
+            done: published.len(),
+            left: entries.len() - published.len(),
+            oldest_left: entries.iter().filter(is_left).filter_map(created_at).min(),
+            stopped_by: stopped_by.or(deleted.err().map(Into::into)),
+        }
     }
 
     async fn put(&self, entry: &OutboxEntry) -> Result<(), Error> {
@@ -154,9 +191,7 @@ impl Outbox<'_> {
         }
         let begin = Instant::now();
         let put = self.with_retries(async || self.events.queue.put(&entry.body).await).await;
-        if !matches!(&put, Err(error) if error.is_about_the_message()) {
-            self.events.outage.note(begin, &put, self.attempt);
-        }
+        self.events.outage.note(begin, &put, self.attempt);
         Ok(put?)
     }
 

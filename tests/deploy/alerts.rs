@@ -20,10 +20,10 @@ use crate::{
 };
 
 /// The line of a tick that finds nothing wrong. As a warning it begins with `WARN `.
-const STATE: &str = "State: orders=12 oldest_s=34 orders-poison=0 orders-quarantine=0 order-events=5 unpublished=0 \
-                     unpublished_oldest_s=0 purged=120 due=0 away=none given_back=0";
+const STATE: &str = "State: orders=12 orders-poison=0 orders-quarantine=0 order-events=5 oldest_s=34 published=0 \
+                     unpublished=0 unpublished_oldest_s=0 purged=120 due=0 given_back=0 away=none";
 const STORAGE_AWAY: &str = "WARN Storage away: table since 2026-11-28T14:00:00Z; 24 messages held, 120 given back; last \
-                            error: the service did not answer";
+                            error: storage cannot be reached: Connection refused (os error 111)";
 
 /// The rule of each alert, by the alert's name.
 fn rules() -> BTreeMap<String, Value> {
@@ -118,24 +118,50 @@ async fn each_alert_is_raised_by_the_lines_about_its_trouble() {
     }
 }
 
-/// Runs the handler, has it fail one tick, and returns the line that it prints about that.
-async fn line_of_a_failed_tick() -> String {
+/// Runs the handler over a storage that is not there, has it fail one tick and one message, and returns its warnings and
+/// errors.
+async fn lines_without_storage() -> Vec<String> {
     let port = test_storage::free_port().unwrap().to_string();
-    let settings =
-        [("FUNCTIONS_CUSTOMHANDLER_PORT", port.as_str()), ("AzureWebJobsStorage", "UseDevelopmentStorage=true")];
+    let storage =
+        "AccountName=shop;AccountKey=a2V5;TableEndpoint=http://127.0.0.1:1/a;QueueEndpoint=http://127.0.0.1:1/a";
+    let settings = [
+        ("FUNCTIONS_CUSTOMHANDLER_PORT", port.as_str()),
+        ("AzureWebJobsStorage", storage),
+        ("AzureFunctionsJobHost__functionTimeout", "00:00:02"),
+    ];
     let mut command = Command::new(env!("CARGO_BIN_EXE_handler"));
     command.env_clear().envs(settings).current_dir(root()).kill_on_drop(true);
     let mut handler = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let url = format!("http://127.0.0.1:{port}/scheduled_with_retry");
     let start = Instant::now();
-    while client.post(&url).body("not a tick").send().await.is_err() {
-        assert!(start.elapsed() < Duration::from_secs(60), "the handler does not answer");
-        sleep(Duration::from_millis(10)).await;
+    for (function, body) in [
+        ("scheduled_with_retry", r#"{"Data":{"timer":{"IsPastDue":false}}}"#),
+        ("queue_with_idempotency", r#"{"Data":{"msg":"{\"id\":\"order-123\",\"amount\":42}"}}"#),
+    ] {
+        while client.post(format!("http://127.0.0.1:{port}/{function}")).body(body).send().await.is_err() {
+            assert!(start.elapsed() < Duration::from_secs(60), "the handler does not answer");
+            sleep(Duration::from_millis(10)).await;
+        }
     }
     handler.start_kill().unwrap();
     let lines = String::from_utf8(handler.wait_with_output().await.unwrap().stderr).unwrap();
-    lines.lines().find(|line| line.contains("Invocation failed")).unwrap_or_else(|| panic!("{lines}")).to_owned()
+    lines.lines().map(str::to_owned).collect()
+}
+
+async fn line_of_a_failed_tick() -> String {
+    let lines = lines_without_storage().await;
+    lines.iter().find(|line| line.contains("Invocation failed")).unwrap_or_else(|| panic!("{lines:?}")).to_owned()
+}
+
+/// The lines of this test are those of the handler, but for numbers and times.
+#[tokio::test]
+async fn the_handler_prints_such_lines() {
+    let value = Regex::new(r"=\S+|\d{4}-\S+Z|\b\d+ ").unwrap();
+    let shape = |line: &str| value.replace_all(line.split(" function=").next().unwrap(), "").into_owned();
+    let printed: Vec<_> = lines_without_storage().await.iter().map(|line| shape(line)).collect();
+    for expected in [format!("WARN {STATE}"), STORAGE_AWAY.to_owned()] {
+        assert!(printed.contains(&shape(&expected)), "{expected}: {printed:#?}");
+    }
 }
 
 /// The queries of the documentation, each on one line.

@@ -50,14 +50,6 @@ pub(crate) fn only<'a>(deployment: &'a Deployment, resource_type: &str) -> &'a R
     found[0]
 }
 
-/// The queues in the bindings of the function: trigger, quarantine.
-pub(crate) fn queues_of_the_function() -> [String; 2] {
-    let function = json_file("queue_with_idempotency/function.json");
-    let bindings = function["bindings"].as_array().unwrap().iter();
-    let queues: Vec<_> = bindings.map(|binding| binding["queueName"].as_str().unwrap().to_owned()).collect();
-    queues.try_into().unwrap()
-}
-
 pub(crate) fn names(resources: &[&Resource]) -> BTreeSet<String> {
     resources.iter().map(|resource| resource.name().to_owned()).collect()
 }
@@ -208,9 +200,9 @@ fn the_handler_understands_its_settings_and_finds_what_they_name() {
     let tables = of_type(&deployment, "Microsoft.Storage/storageAccounts/tableServices/tables");
     assert_eq!(names(&tables), BTreeSet::from([config.app.table]));
     let queues = names(&of_type(&deployment, "Microsoft.Storage/storageAccounts/queueServices/queues"));
-    let [trigger, quarantine] = queues_of_the_function();
-    let poison = format!("{trigger}-poison");
-    assert_eq!(queues, BTreeSet::from([trigger, poison, quarantine, config.app.events_queue]));
+    let trigger = config.app.trigger;
+    let expected = [trigger.poison_queue(), trigger.quarantine_queue(), trigger.queue, config.app.events_queue];
+    assert_eq!(queues, BTreeSet::from(expected));
 }
 
 #[test]

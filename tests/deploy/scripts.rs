@@ -82,7 +82,7 @@ fn the_smoke_test_fails_with_the_last_answer_when_it_has_waited_long_enough() {
     }
 }
 
-/// Two queues, of which `orders-poison` hides what was taken from it. An argument that begins with `@` names a file, as
+/// Two queues, of which `orders-quarantine` hides what was taken from it. An argument that begins with `@` names a file, as
 /// for the real one. It does not do what `refused` says.
 const PUT_BACK_CLI: &str = r#"#!/bin/sh
 verb=$3
@@ -97,7 +97,7 @@ case "$*" in *" --account-name stshop --auth-mode login "*) ;; *) exit 2 ;; esac
 echo "$verb" >> "$STATE/calls"
 [ "$verb" != "$(cat "$STATE/refused")" ] || { echo "ERROR: not this $verb" >&2; exit 3; }
 case "$*" in
-"storage message get --queue-name orders-poison --num-messages 1 --visibility-timeout 300 "*)
+"storage message get --queue-name orders-quarantine --num-messages 1 --visibility-timeout 300 "*)
     next=$(ls "$STATE/poison" | head -n 1)
     [ -n "$next" ] || { echo '[]'; exit; }
     mv "$STATE/poison/$next" "$STATE/hidden/$next"
@@ -105,7 +105,7 @@ case "$*" in
 "storage message put --queue-name orders "*)
     case $content in @*) if [ -f "${content#@}" ]; then content=$(cat "${content#@}"); fi ;; esac
     printf %s "$content" > "$STATE/orders/$(ls "$STATE/orders" | wc -l)" ;;
-"storage message delete --queue-name orders-poison "*)
+"storage message delete --queue-name orders-quarantine "*)
     [ "$receipt" = "receipt of $id" ] && rm "$STATE/hidden/$id" ;;
 *) exit 2 ;;
 esac
@@ -129,8 +129,8 @@ fn put_back(messages: &[&str], limit: Option<&str>, refused: &str) -> PutBack {
     fs::write(folder("refused"), refused).unwrap();
     for (id, content) in messages.iter().enumerate() {
         let id = id.to_string();
-        // Nothing, and not an empty text, is what there is in an empty element of XML.
-        let content = (!content.is_empty()).then_some(content);
+        let (reason, message) = content.split_once('|').unwrap_or(("exhausted", content));
+        let content = json!({ "reason": reason, "message": message }).to_string();
         let answer = json!([{ "id": id, "popReceipt": format!("receipt of {id}"), "content": content }]);
         fs::write(folder("poison").join(id), answer.to_string()).unwrap();
     }
@@ -150,7 +150,7 @@ fn put_back(messages: &[&str], limit: Option<&str>, refused: &str) -> PutBack {
 fn messages_are_put_back_character_for_character_until_none_is_left() {
     let messages = [
         r#"{"id":"order-123","amount":42}"#,
-        "  {\"id\": \"it's \\\"quoted\\\" \\u00e9\\n\",\t\"note\": \"$HOME `id` * %s\"}  ",
+        "  {\"id\":\t\"it's \\\"quoted\\\" \\u00e9\\n\",\t\"note\": \"$HOME `id` * %s\"}  ",
         "ördér 💶 \u{2028}",
         "two lines\nand ends\n\n",
         "--help",
@@ -167,6 +167,12 @@ fn messages_are_put_back_character_for_character_until_none_is_left() {
 }
 
 #[test]
+fn only_what_is_exhausted_is_put_back() {
+    let result = put_back(&["conflict|one", "two", "missing_id|three"], None, "");
+    assert_eq!((result.orders, result.hidden, result.left), (vec!["two".to_owned()], 2, 0));
+}
+
+#[test]
 fn a_message_that_was_not_put_is_not_deleted() {
     let result = put_back(&["one", "two"], None, "put");
     assert_eq!((result.output.status.code(), result.calls), (Some(1), ["get", "put"].map(str::to_owned).to_vec()));
@@ -180,7 +186,7 @@ fn a_message_that_was_not_deleted_ends_the_putting_back() {
     let result = put_back(&["one", "two"], None, "delete");
     assert_eq!((result.output.status.code(), result.orders), (Some(1), vec!["one".to_owned()]));
     assert_eq!((result.left, result.hidden), (1, 1));
-    assert!(String::from_utf8_lossy(&result.output.stderr).contains("on orders-poison as well"));
+    assert!(String::from_utf8_lossy(&result.output.stderr).contains("in orders-quarantine as well"));
 }
 
 #[test]

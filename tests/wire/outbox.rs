@@ -22,6 +22,7 @@ fn events(bodies: [&str; 2]) -> Vec<OutboxEntry> {
         tag: RowTag { row_key: format!("outbox~{body}"), etag: azure::ETAG.to_owned() },
         schema: 1,
         body: body.to_owned(),
+        created_at: None,
     };
     bodies.map(event).into()
 }
