@@ -73,7 +73,7 @@ pub enum Failure {
 /// The host has to deliver it again.
 pub async fn run(app: &App, message: &QueueMessage, attempt: &Attempt) -> Result<Served, Error> {
     let (cause, outage) = match serve(app, &message.text, attempt).await {
-        Ok(receipt) => return Ok(Served::Receipt(receipt)),
+        Ok(answer) => return Ok(Served::Receipt(answer)),
         Err(Failure::Storage(cause)) => (cause, &app.ledger.outage),
         Err(Failure::Reject(rejection)) => {
             warn!("{}", rejection.warning());
