@@ -95,10 +95,7 @@ impl World {
     pub(crate) fn invoke(&mut self, trigger: Trigger, message: Option<Message>) {
         let attempt = self.attempt(trigger);
         let invocation = self.invocations.len();
-        self.note(|| {
-            let text = message.map(Message::text).unwrap_or_default();
-            format!("invocation {invocation}: {trigger:?} {text} at {}", attempt.began)
-        });
+        self.note(|| format!("invocation {invocation}: {trigger:?} {message:?} at {}", attempt.began));
         let journal = self.network.state().journal.len();
         let begin = Begin { at: self.now(), now: attempt.began, journal };
         let future = invocation::serve(self.app.clone(), message, attempt);
