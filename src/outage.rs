@@ -28,7 +28,7 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// What is known of a service.
 #[derive(Debug)]
 pub struct Outage {
-    service: &'static str,
+    service: String,
     state: Mutex<State>,
     back: Notify,
     /// Taken by the invocation that asks whether a failure is an outage.
@@ -60,7 +60,7 @@ struct Away {
 #[error("the {service} is away: {cause}")]
 pub struct StillAway {
     /// Name of the service.
-    pub service: &'static str,
+    pub service: String,
     /// Last error.
     pub cause: storage::Error,
 }
@@ -76,27 +76,23 @@ pub enum Error {
     Storage(#[from] storage::Error),
 }
 
-/// Reason why an invocation need not wait.
-#[derive(PartialEq, Eq)]
-enum Turn {
-    /// The service is not known to be away.
-    Open,
-    /// This invocation asks whether it is back.
-    Probe,
-}
-
 impl Outage {
     /// Creates the state of a service that is not known to be away.
     #[must_use]
-    pub fn new(service: &'static str) -> Self {
-        Self { service, state: Mutex::default(), back: Notify::new(), question: tokio::sync::Mutex::default() }
+    pub fn new(service: impl Into<String>) -> Self {
+        Self {
+            service: service.into(),
+            state: Mutex::default(),
+            back: Notify::new(),
+            question: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Returns the outage that there is.
     #[must_use]
     pub fn now(&self) -> Option<StillAway> {
         let state = self.state();
-        state.away.as_ref().map(|away| StillAway { service: self.service, cause: away.cause.clone() })
+        state.away.as_ref().map(|away| StillAway { service: self.service.clone(), cause: away.cause.clone() })
     }
 
     /// Returns whether any request has succeeded.
@@ -155,7 +151,7 @@ impl Outage {
             state.away.is_some() || state.last_success.is_some_and(|success| success >= failed_at)
         };
         if !is_known {
-            self.heard(failed_at, probe.await, attempt);
+            self.hear(failed_at, probe.await, attempt);
         }
         self.state().away.is_some()
     }
@@ -171,8 +167,8 @@ impl Outage {
         attempt: &Attempt,
         probe: impl AsyncFn() -> Result<(), storage::Error>,
     ) -> Result<(), StillAway> {
-        while self.turn(until, attempt).await? == Turn::Probe {
-            self.heard(Instant::now(), probe().await, attempt);
+        while self.turn(until, attempt).await? {
+            self.hear(Instant::now(), probe().await, attempt);
         }
         Ok(())
     }
@@ -211,28 +207,26 @@ impl Outage {
     /// Notes what the result of a request, made at `begin`, says about the service. One that was refused for what is in it
     /// says nothing.
     pub fn note(&self, begin: Instant, result: &Result<(), storage::Error>, attempt: &Attempt) {
-        match result {
-            Ok(()) => self.succeeded(),
-            Err(error) if error.is_about_the_message() => {}
-            Err(error) => self.failed(begin, error, attempt),
+        if !matches!(result, Err(error) if error.is_about_the_message()) {
+            self.hear(begin, result.clone(), attempt);
         }
     }
 
-    /// Notes the answer to a probe, which fails only when everything does.
-    fn heard(&self, begin: Instant, answer: Result<(), storage::Error>, attempt: &Attempt) {
-        match answer {
+    /// Notes the result of a probe, which fails only when everything does.
+    fn hear(&self, begin: Instant, result: Result<(), storage::Error>, attempt: &Attempt) {
+        match result {
             Ok(()) => self.succeeded(),
             Err(error) => self.failed(begin, &error, attempt),
         }
     }
 
-    /// Waits until the service is not known to be away, or until it is this invocation's turn to ask.
-    async fn turn(&self, until: Instant, attempt: &Attempt) -> Result<Turn, StillAway> {
+    /// Waits until the service is not known to be away, or until it is this invocation's turn to ask: then it is `true`.
+    async fn turn(&self, until: Instant, attempt: &Attempt) -> Result<bool, StillAway> {
         let mut held = None;
         loop {
             let back = self.back.notified();
             let next_probe = match self.turn_now(attempt) {
-                Ok(turn) => return Ok(turn),
+                Ok(asks) => return Ok(asks),
                 Err(next_probe) => next_probe,
             };
             if let Some(away) = self.now().filter(|_| Instant::now() >= until) {
@@ -246,13 +240,13 @@ impl Outage {
         }
     }
 
-    /// Says whether an invocation may go on now; else when the next one asks.
-    fn turn_now(&self, attempt: &Attempt) -> Result<Turn, Instant> {
+    /// Says whether an invocation has to ask before it goes on; it cannot before this time if another one has asked.
+    fn turn_now(&self, attempt: &Attempt) -> Result<bool, Instant> {
         match &mut self.state().away {
-            None => Ok(Turn::Open),
+            None => Ok(false),
             Some(away) if Instant::now() >= away.next_probe => {
                 away.next_probe = next_probe(attempt);
-                Ok(Turn::Probe)
+                Ok(true)
             }
             Some(away) => Err(away.next_probe),
         }
@@ -264,7 +258,7 @@ impl Outage {
         if state.next_warning.is_some_and(|next| now < next) {
             return;
         }
-        let (service, held, given_back) = (self.service, state.held, state.given_back);
+        let (service, held, given_back) = (&self.service, state.held, state.given_back);
         match (&state.away, given_back_for) {
             (Some(Away { since, cause, .. }), _) => {
                 let since = text(*since);
@@ -394,7 +388,7 @@ mod tests {
         let service = Service::away_for(3600);
         assert!(service.is_away().await);
         let (start, attempt) = (Instant::now(), attempt());
-        assert_eq!(service.wait(&attempt).await, Err(StillAway { service: "table", cause: refused() }));
+        assert_eq!(service.wait(&attempt).await, Err(StillAway { service: "table".to_owned(), cause: refused() }));
         assert_eq!(start.elapsed().as_secs(), 60);
         assert_eq!(attempt.hold_until, start + Duration::from_secs(60));
     }

@@ -32,6 +32,9 @@ use tracing::{Span, field::debug, info, warn};
 /// A message that is put back is not seen for up to this time, so that those that come back do not come back together.
 const LONGEST_INVISIBLE: Duration = Duration::from_secs(30);
 
+/// The same where the table is there, and one partition is away: its messages would come back faster than others leave.
+const LONGEST_INVISIBLE_OF_PARTITION: Duration = Duration::from_secs(5 * 60);
+
 /// Time that is left to answer the host when a message can be neither served nor put back.
 const TIME_TO_ANSWER: Duration = Duration::from_secs(1);
 
@@ -103,7 +106,11 @@ async fn serve(app: &App, text: &str, attempt: &Attempt) -> Result<String, Failu
 
 /// Puts a message back on its queue, as it was there: a delivery that was no fault of it does not count.
 async fn give_back(app: &App, text: &str, cause: ledger::Error, attempt: &Attempt) -> Result<Served, Error> {
-    let invisible = LONGEST_INVISIBLE.mul_f64(attempt.random().f64());
+    let longest = match (&cause, app.ledger.outage.now()) {
+        (ledger::Error::Away(_), None) => LONGEST_INVISIBLE_OF_PARTITION,
+        _ => LONGEST_INVISIBLE,
+    };
+    let invisible = longest.mul_f64(attempt.random().f64());
     match app.orders.put_hidden(&app.orders_encoding.encode(text.to_owned()), invisible).await {
         Ok(()) => {
             info!("Given back: {cause}");

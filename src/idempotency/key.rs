@@ -36,6 +36,12 @@ impl Key {
         Self { hash: format!("{digest:x}"), bucket: digest[0] >> 2 }
     }
 
+    /// Number of the partition, below [`BUCKETS`].
+    #[must_use]
+    pub const fn bucket(&self) -> u8 {
+        self.bucket
+    }
+
     /// `PartitionKey` of everything stored for this operation.
     #[must_use]
     pub fn partition_key(&self) -> String {

@@ -1,62 +1,37 @@
-//! The ledger commits operations and purges old records: the only writer of the table.
+//! The ledger, in which operations are [committed](super::commit) and from which old records are purged: the only writer of
+//! the table.
 //!
-//! Every request here may be lost, applied without an answer, or applied late, and a caller may be killed between any
-//! two of them. What makes that harmless: a record is only ever *inserted*, with the commit id of its attempt, and only
-//! ever deleted with the `ETag` under which it was seen. "The entity exists" means *look*, never *done*.
-//!
-//! Dropping a future of this module at any point is safe for the same reason: the next delivery looks.
+//! A record is only ever inserted, and only ever deleted with the `ETag` under which it was seen.
 
 use super::{
     Key,
-    key::{expiry_row_key_before, partition_key},
-    record::{IndexRow, Operation, RecordTag, SCHEMA, StoredRecord, edm_date_time, or_default, rows},
-    verdict::{Verdict, verdict},
+    key::{BUCKETS, expiry_row_key_before, partition_key},
+    record::{IndexRow, RecordTag, edm_date_time, or_default},
 };
 use crate::{
-    attempt::Attempt,
-    backoff::{Backoff, retry},
     outage::{self, Outage, StillAway},
     storage::{self, RowTag, Table, table::Pages},
 };
 use futures::TryStreamExt;
-use serde::{Deserialize, Serialize};
-use std::ops::Range;
+use serde::Deserialize;
 use time::{Duration, OffsetDateTime};
-use tokio::time::Instant;
 use tracing::warn;
 
 /// An event younger than this is about to be published by the invocation that committed it.
 pub const PUBLISH_GRACE: Duration = Duration::seconds(30);
 
-/// A duplicate publishes events left behind when its record is of this age: a crash brings the message back after the
-/// `visibilityTimeout`, or after ten minutes when the host itself is gone. Before, the first delivery may be at work;
-/// later, the timer has had its turn.
-const REPUBLISH_AGE: Range<Duration> = PUBLISH_GRACE..Duration::minutes(15);
-
-/// Time in which a commit is repeated, after which the message is put back: an invocation that waits for one partition takes
-/// the place of another.
-const COMMIT_TIME: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Row that is inserted, or found to be there, to learn whether the table answers. Its partition is none of the buckets.
-const PROBE: Probe = Probe { partition_key: "probe", row_key: "probe" };
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Probe {
-    partition_key: &'static str,
-    row_key: &'static str,
-}
-
 /// The records of all committed operations.
 #[derive(Debug)]
 pub struct Ledger {
-    table: Table,
-    retention: Duration,
+    pub(super) table: Table,
+    pub(super) retention: Duration,
     /// Whether a table that is not there is created by the first commit. Elsewhere a missing table is an outage: an empty
     /// one knows none of the orders that took effect.
     creates_table: bool,
     /// What is known of the table.
     pub outage: Outage,
+    /// What is known of each of its partitions while the table is there.
+    partitions: Vec<Outage>,
 }
 
 /// Why the ledger does not know, or did not do, what it was asked for.
@@ -74,26 +49,6 @@ pub enum Error {
     /// Nothing is wrong, but there was more to do.
     #[error("there was no time for the rest")]
     OutOfTime,
-}
-
-/// Result of a commit.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The operation took effect now; these events are to be published.
-    Committed(Vec<OutboxEntry>),
-    /// It had taken effect before.
-    Duplicate {
-        /// Answer to the first delivery.
-        receipt: String,
-        /// Time at which it took effect.
-        committed_at: OffsetDateTime,
-        /// Invocation in which it did, by the host's id.
-        invocation: String,
-        /// Events that the first delivery left behind.
-        unpublished: Vec<OutboxEntry>,
-    },
-    /// Another operation with the same id had taken effect before.
-    Conflict,
 }
 
 /// A committed event that is not known to be published.
@@ -121,99 +76,13 @@ impl Ledger {
     /// that is not there.
     #[must_use]
     pub fn new(table: Table, retention: Duration, creates_table: bool) -> Self {
-        Self { table, retention, creates_table, outage: Outage::new("table") }
+        let partitions = (0..BUCKETS).map(|bucket| Outage::new(format!("partition {}", partition_key(bucket))));
+        Self { table, retention, creates_table, outage: Outage::new("table"), partitions: partitions.collect() }
     }
 
-    /// Waits while the table is away, for as long as the attempt may be held.
-    ///
-    /// # Errors
-    ///
-    /// It is still away.
-    pub async fn wait(&self, attempt: &Attempt) -> Result<(), StillAway> {
-        self.outage.wait(attempt.hold_until, attempt, async || self.probe().await).await
-    }
-
-    /// Commits `operation` unless it was committed before. While the table is away, it waits for as long as the attempt may
-    /// be held.
-    ///
-    /// One request when it is new, two when it is a duplicate.
-    ///
-    /// # Errors
-    ///
-    /// It is not known to be committed, and the next delivery has to look again.
-    pub async fn commit(&self, operation: &Operation, attempt: &Attempt) -> Result<Outcome, Error> {
-        loop {
-            self.wait(attempt).await?;
-            let stop = attempt.deadline.min(Instant::now() + COMMIT_TIME);
-            let delays = Backoff::IMPATIENT.delays(attempt.random());
-            match retry(stop, delays, Error::wait_before_retry, async || self.try_commit(operation, attempt).await)
-                .await
-            {
-                Err(Error::Away(_)) => {}
-                result => return result,
-            }
-        }
-    }
-
-    async fn try_commit(&self, operation: &Operation, attempt: &Attempt) -> Result<Outcome, Error> {
-        let rows = rows(operation, attempt.time(), self.retention);
-        let error = match self.heard(self.insert(&operation.key.partition_key(), &rows).await, attempt).await {
-            Ok(etags) => return Ok(Outcome::Committed(self.inserted(operation, etags).await)),
-            Err(Error::Storage(error)) if error.is_conflict() || error.may_be_applied() => error,
-            Err(error) => return Err(error),
-        };
-        let record = self.heard(self.read_record(&operation.key).await, attempt).await?;
-        let record = record.map(StoredRecord::read).transpose().map_err(Error::UnknownSchema)?;
-        match verdict(record, &operation.commit_id, &operation.fingerprint) {
-            Verdict::Committed => {
-                Ok(Outcome::Committed(self.unpublished_of(&operation.key, operation.events.len()).await))
-            }
-            Verdict::Duplicate(record) => Ok(self.duplicate(&operation.key, record, attempt.time()).await),
-            Verdict::Conflict => Ok(Outcome::Conflict),
-            Verdict::NotApplied => Err(error.into()),
-        }
-    }
-
-    /// Notes what an answer says about the table. After a failure, asks whether the table is away.
-    async fn heard<T>(&self, result: Result<T, storage::Error>, attempt: &Attempt) -> Result<T, Error> {
-        match result {
-            Err(error) if !error.is_conflict() => {
-                if self.outage.is_away(attempt, self.probe()).await {
-                    self.outage.now().map_or(Err(error.into()), |away| Err(away.into()))
-                } else {
-                    Err(error.into())
-                }
-            }
-            result => {
-                self.outage.succeeded();
-                Ok(result?)
-            }
-        }
-    }
-
-    /// Asks whether the table does what a commit needs, in a partition of its own.
-    async fn probe(&self) -> Result<(), storage::Error> {
-        match self.insert(PROBE.partition_key, &[PROBE]).await {
-            Err(error) if !error.is_conflict() => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Inserts rows, into a new table when there was none yet.
-    async fn insert<R: Serialize>(
-        &self,
-        partition_key: &str,
-        rows: &[R],
-    ) -> Result<Vec<Option<String>>, storage::Error> {
-        match self.table.insert_all(partition_key, rows).await {
-            // A table that has answered before was deleted.
-            Err(error) if self.is_new(&error) && !self.outage.has_succeeded() => {
-                self.table.create().await?;
-                warn!("The table did not exist and was created: every id is new to it.");
-                self.table.insert_all(partition_key, rows).await
-            }
-            result => result,
-        }
+    /// What is known of the partition of a key.
+    pub(super) fn partition(&self, key: &Key) -> &Outage {
+        &self.partitions[usize::from(key.bucket())]
     }
 
     /// Whether the table is not there and will be created.
@@ -221,39 +90,8 @@ impl Ledger {
         self.creates_table && error.is_table_missing()
     }
 
-    /// The events just inserted, as they were inserted: the answer has their `ETag`s, after those of record and index row.
-    async fn inserted(&self, operation: &Operation, etags: Vec<Option<String>>) -> Vec<OutboxEntry> {
-        let Operation { key, commit_id, events, .. } = operation;
-        let entries = etags.into_iter().skip(2).zip(events).enumerate().map(|(index, (etag, body))| {
-            let tag = RowTag { row_key: key.outbox_row_key(commit_id, index), etag: etag? };
-            Some(OutboxEntry {
-                partition_key: key.partition_key(),
-                tag,
-                schema: SCHEMA,
-                body: body.clone(),
-                created_at: None,
-            })
-        });
-        match entries.collect::<Option<Vec<_>>>() {
-            Some(entries) => entries,
-            None => self.unpublished_of(key, events.len()).await,
-        }
-    }
-
-    /// Reads the record of an operation whose insert was refused or not answered.
-    async fn read_record(&self, key: &Key) -> Result<Option<serde_json::Value>, storage::Error> {
-        self.table.get(&key.partition_key(), &key.record_row_key()).await
-    }
-
-    async fn duplicate(&self, key: &Key, record: StoredRecord, now: OffsetDateTime) -> Outcome {
-        let may_be_left = REPUBLISH_AGE.contains(&(now - record.committed_at));
-        let unpublished = if may_be_left { self.unpublished_of(key, record.events).await } else { Vec::new() };
-        let StoredRecord { receipt, committed_at, invocation, .. } = record;
-        Outcome::Duplicate { receipt, committed_at, invocation, unpublished }
-    }
-
     /// Lists the events of an operation that are not published. The operation stands whether or not they can be read.
-    async fn unpublished_of(&self, key: &Key, events: usize) -> Vec<OutboxEntry> {
+    pub(super) async fn unpublished_of(&self, key: &Key, events: usize) -> Vec<OutboxEntry> {
         if events == 0 {
             return Vec::new();
         }
@@ -350,7 +188,7 @@ impl Error {
 
     /// Another attempt helps when the storage recovers, when a table that was just created can be seen, and when a
     /// record that an insert met was purged before it could be read.
-    fn wait_before_retry(&self) -> Option<std::time::Duration> {
+    pub(super) fn wait_before_retry(&self) -> Option<std::time::Duration> {
         match self {
             Self::Storage(error) if error.is_table_missing() || error.is_conflict() => {
                 Some(error.retry_after().unwrap_or_default())

@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_failure_is_never_a_2xx_and_names_its_cause_in_the_reason_phrase() {
         let storage = storage::Error::NotSent("connection refused".to_owned());
-        let away = StillAway { service: "table", cause: storage.clone() };
+        let away = StillAway { service: "table".to_owned(), cause: storage.clone() };
         let stuck = functions::Error::Stuck { cause: away.clone().into(), put: storage.clone() };
         let ledger = |error: ledger::Error| InvocationError::Function(error.into());
         for (cause, phrase) in [

@@ -104,7 +104,8 @@ async fn a_connection_that_was_idle_for_too_long_is_not_used_again() {
 #[tokio::test]
 async fn a_request_without_a_body_says_so() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let account = format!("AccountName=shop;AccountKey=a2V5;QueueEndpoint=http://{}/a", listener.local_addr().unwrap());
+    let endpoint = format!("http://{}/a", listener.local_addr().unwrap());
+    let account = format!("AccountName=shop;AccountKey=a2V5;TableEndpoint={endpoint};QueueEndpoint={endpoint}");
     let queue = Queue::new(&Account::from_connection_string(&account).unwrap(), "order-events", Arc::new(patient()));
     let put = tokio::spawn(async move { queue.put("{}").await });
     let (mut socket, _) = listener.accept().await.unwrap();
