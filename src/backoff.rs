@@ -20,19 +20,23 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// For the queue: nobody waits for the answer, and each attempt saved here is a delivery saved on the queue,
-    /// which has only `maxDequeueCount` of them. The delays take about 6 s on average, 13 s at most.
-    pub const PATIENT: Self = Self { base: Duration::from_millis(200), cap: Duration::from_secs(10), retries: 6 };
+    /// For asking whether a service is back: soon after it went away, and a few times a minute later on.
+    pub const PROBES: Self = Self { base: Duration::from_secs(1), cap: Duration::from_secs(20), retries: u32::MAX };
 
-    /// For the timer, and for publishing, which the timer takes over: the host repeats a tick after 5 s anyway.
+    /// For everything else: who waits longer holds up others. An order goes back to its queue, a tick is repeated after 5 s,
+    /// and events are left to the timer.
     pub const IMPATIENT: Self = Self { base: Duration::from_millis(100), cap: Duration::from_secs(1), retries: 2 };
 
     /// Draws the delays from `random`, each when it is asked for.
     pub fn delays(self, mut random: fastrand::Rng) -> impl Iterator<Item = Duration> {
-        (0..self.retries).map(move |step| {
-            let ceiling = self.base.saturating_mul(2_u32.saturating_pow(step)).min(self.cap);
-            ceiling.mul_f64(random.f64())
-        })
+        (0..self.retries).map(move |step| self.delay(step, &mut random))
+    }
+
+    /// Draws the delay before the retry `step`, from 0.
+    #[must_use]
+    pub fn delay(self, step: u32, random: &mut fastrand::Rng) -> Duration {
+        let ceiling = self.base.saturating_mul(2_u32.saturating_pow(step)).min(self.cap);
+        ceiling.mul_f64(random.f64())
     }
 }
 
