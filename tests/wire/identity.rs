@@ -84,7 +84,7 @@ impl App {
 /// A storage that takes everything: orders have one event each.
 fn stored(request: &Received) -> Answer {
     match request.method.as_str() {
-        "POST" if request.url.ends_with("/$batch") => azure::batch(&vec![azure::inserted(); 3]),
+        "POST" if request.url.ends_with("/$batch") => azure::batch(&vec![azure::inserted(); request.entities().len()]),
         "POST" => Answer::new(201, ""),
         _ => Answer::new(204, ""),
     }
@@ -168,6 +168,7 @@ async fn an_identity_endpoint_that_is_busy_or_broken_is_asked_again_within_the_i
     let app = App::in_azure(&platform, &[]).await;
     let (status, answer) = app.deliver("order-123").await;
     assert_eq!((status, platform.received().len()), (200, 5), "{answer}");
+    assert!(app.storage.received().iter().any(|request| request.body.contains("record~")));
     assert!(!app.end().await.contains("s3cret"));
 }
 
