@@ -1,5 +1,5 @@
 //! The protocol over a simulated storage service: thousands of seeded histories, everything that can happen in small
-//! configurations, the purge of ten million orders a day, and a comparison of the simulated service with a real one.
+//! configurations, outages, the purge of ten million orders a day, and a comparison of the simulated service with a real one.
 //!
 //! `docs/verification.md` says what is assumed and what was found. A seed that fails is printed with its history, and
 //! `SIMULATION_SEED=<seed> cargo test --test simulation seeds` replays it; `SIMULATION_HISTORIES=<count>` runs more or fewer,
@@ -10,6 +10,7 @@
 
 mod conformance;
 mod explorations;
+mod outage;
 mod reach;
 mod seeds;
 mod simulator;
