@@ -47,7 +47,6 @@ impl Running {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let running = Self { child: command.spawn().unwrap(), rig, output };
         running.prints("Worker process started and initialized.").await;
-        running.prints("Host lock lease acquired by instance ID '").await;
         running
     }
 

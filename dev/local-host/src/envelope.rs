@@ -6,16 +6,18 @@
 //! `ScriptInvocationContextExtensions`, `Utility.ApplyBindingData` and `RetryContext` in
 //! <https://github.com/Azure/azure-functions-host/tree/dev/src/WebJobs.Script>
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use time::{OffsetDateTime, macros::datetime};
 use uuid::Uuid;
 
-use crate::{bindings::DataType, dates, failure::FailedAttempt, json::Json};
+use crate::{dates, failure::FailedAttempt, json::Json};
 
 /// Messages nested deeper than this leave the metadata alone.
 const DEPTH: usize = 64;
 /// The largest `DateTimeOffset`: what a message has for a time it has not.
 const FAR_FUTURE: OffsetDateTime = datetime!(9999-12-31 23:59:59 UTC);
+
+/// The smallest one: a time that was never set.
+const UNSET: OffsetDateTime = datetime!(0001-01-01 00:00:00 UTC);
 
 /// Function, binding and time of an invocation: the binding data that every trigger has.
 #[derive(Clone, Debug)]
@@ -35,8 +37,8 @@ pub(crate) struct InvocationData<'a> {
 pub(crate) struct QueueMessage {
     /// The message id and the receipt of the receive; none when the invocation did not come from a queue.
     pub(crate) identity: Option<(String, String)>,
-    /// The decoded message. For any binding but a binary one it has to be text.
-    pub(crate) content: Vec<u8>,
+    /// The decoded message.
+    pub(crate) content: String,
     /// The dequeue count of the message.
     pub(crate) dequeue_count: u32,
     /// When it was put on the queue.
@@ -74,19 +76,19 @@ pub(crate) struct ScheduleStatus {
     pub(crate) last: Option<OffsetDateTime>,
     /// The next run; during a run the tick being served.
     pub(crate) next: OffsetDateTime,
-    /// When this was written.
-    pub(crate) last_updated: OffsetDateTime,
+    /// When this was written; none before a new app's first run.
+    pub(crate) last_updated: Option<OffsetDateTime>,
 }
 
 impl ScheduleStatus {
     /// Converts it to its form in the invocation and in the status blob.
     pub(crate) fn to_json(&self) -> Json {
-        // A `DateTime` that was never set is the year 1, and has no offset.
-        let last = self.last.map_or_else(|| "0001-01-01T00:00:00".to_owned(), dates::to_ticks);
+        // A `DateTime` that was never set is the year 1.
+        let time = |time: Option<OffsetDateTime>| Json::Text(dates::to_ticks(time.unwrap_or(UNSET)));
         Json::object([
-            ("Last", Json::Text(last)),
-            ("Next", Json::Text(dates::to_ticks(self.next))),
-            ("LastUpdated", Json::Text(dates::to_ticks(self.last_updated))),
+            ("Last", time(self.last)),
+            ("Next", time(Some(self.next))),
+            ("LastUpdated", time(self.last_updated)),
         ])
     }
 }
@@ -103,32 +105,25 @@ pub(crate) struct RetryContext {
 }
 
 /// Composes the body for a queue function.
-pub(crate) fn queue(invocation_data: &InvocationData<'_>, message: &QueueMessage, data_type: DataType) -> String {
-    let content = String::from_utf8_lossy(&message.content);
-    let data = match data_type {
-        DataType::Text => encoded(Json::Text(content.clone().into_owned())),
-        DataType::Binary => Json::Text(STANDARD.encode(&message.content)),
-    };
+pub(crate) fn queue(invocation_data: &InvocationData<'_>, message: &QueueMessage) -> String {
     let time = |time| Json::Text(dates::to_seconds(time));
     let text = |text: &str| encoded(Json::Text(text.to_owned()));
     let mut metadata = BindingData(Vec::new());
     metadata.set("DequeueCount", encoded(Json::Number(message.dequeue_count.to_string())));
     metadata.set("ExpirationTime", time(message.expires));
-    if let Some((id, _)) = &message.identity {
-        metadata.set("Id", text(id));
-    }
+    // A null keeps a place, and is left out unless the message fills it.
+    let identity = message.identity.as_ref().map(|(id, receipt)| [text(id), text(receipt)]);
+    let [id, receipt] = identity.unwrap_or([Json::Null, Json::Null]);
+    metadata.set("Id", id);
     metadata.set("InsertionTime", time(message.inserted));
     metadata.set("NextVisibleTime", time(message.next_visible));
-    match &message.identity {
-        Some((_, receipt)) => metadata.set("PopReceipt", text(receipt)),
-        None => metadata.set(invocation_data.binding, text(&content)),
+    metadata.set("PopReceipt", receipt);
+    if message.identity.is_none() {
+        metadata.set(invocation_data.binding, text(&message.content));
     }
     metadata.set("sys", invocation_data.system());
-    // Only of what the binding makes a string.
-    if data_type == DataType::Text {
-        metadata.apply_fields(&content);
-    }
-    body(invocation_data, data, metadata, None)
+    metadata.apply_fields(&message.content);
+    body(invocation_data, text(&message.content), metadata, None)
 }
 
 /// Composes the body for a timer function; `input` was given to the admin endpoint.
@@ -200,7 +195,7 @@ fn body(
         metadata.set("RetryContext", retry.to_json(invocation_data));
     }
     // `queueTrigger`, `timerTrigger`: the host's own entries, and whatever else is called so.
-    metadata.0.retain(|(key, _)| !key.to_lowercase().ends_with("trigger"));
+    metadata.0.retain(|(key, value)| *value != Json::Null && !key.to_lowercase().ends_with("trigger"));
     Json::object([("Data", Json::object([(invocation_data.binding, data)])), ("Metadata", Json::Object(metadata.0))])
         .compact()
 }
@@ -251,7 +246,7 @@ mod tests {
             next_visible: datetime!(2026-08-31 10:25:31 UTC),
             expires: datetime!(2026-09-07 10:15:30 UTC),
         };
-        queue(&invocation_data("QueueFn", "myQueueItem"), &message, DataType::Text)
+        queue(&invocation_data("QueueFn", "myQueueItem"), &message)
     }
 
     #[test]
@@ -279,7 +274,7 @@ mod tests {
     #[test]
     fn a_manual_message_was_never_on_a_queue() {
         let message = QueueMessage::manual(r#"{"a":1}"#, datetime!(2026-08-31 10:15:30 UTC));
-        let body = queue(&invocation_data("QueueFn", "myQueueItem"), &message, DataType::Text);
+        let body = queue(&invocation_data("QueueFn", "myQueueItem"), &message);
         let expected = r#"{"Data":{"myQueueItem":"\"{\\\"a\\\":1}\""},"Metadata":{"DequeueCount":"0","ExpirationTime":"9999-12-31T23:59:59+00:00","InsertionTime":"2026-08-31T10:15:30+00:00","NextVisibleTime":"9999-12-31T23:59:59+00:00","myQueueItem":"\"{\\\"a\\\":1}\"",@SYS@,"a":"\"1\""}}"#;
         assert_eq!(body, expected.replace("@SYS@", SYS));
     }
@@ -288,13 +283,13 @@ mod tests {
         let status = ScheduleStatus {
             last: None,
             next: datetime!(2026-08-31 10:20 UTC),
-            last_updated: datetime!(2026-08-31 10:15:00.1234567 UTC),
+            last_updated: Some(datetime!(2026-08-31 10:15:00.1234567 UTC)),
         };
         let info = TimerInfo { adjust_for_dst: true, status: Some(status), past_due: false };
         timer(&invocation_data("QueueFn", "myTimer"), &info, Some(retry), input)
     }
 
-    const TIMER_DATA: &str = r#""Data":{"myTimer":{"Schedule":{"AdjustForDST":true},"ScheduleStatus":{"Last":"0001-01-01T00:00:00","Next":"2026-08-31T10:20:00+00:00","LastUpdated":"2026-08-31T10:15:00.1234567+00:00"},"IsPastDue":false}}"#;
+    const TIMER_DATA: &str = r#""Data":{"myTimer":{"Schedule":{"AdjustForDST":true},"ScheduleStatus":{"Last":"0001-01-01T00:00:00+00:00","Next":"2026-08-31T10:20:00+00:00","LastUpdated":"2026-08-31T10:15:00.1234567+00:00"},"IsPastDue":false}}"#;
     const FIRST: &str =
         r#""RetryContext":{"RetryCount":0,"MaxRetryCount":4,"Exception":null,"Instance":null,"State":{}}"#;
 

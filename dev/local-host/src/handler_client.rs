@@ -2,7 +2,8 @@
 //!
 //! One client for all, as in the host: connections are kept and reused. On hyper, because a client for applications
 //! adds headers of its own. Names come in title case, of which `X-Azure-Functions-InvocationId` is one that .NET spells
-//! differently. `DefaultHttpWorkerService` in
+//! differently. The real client follows redirects; what they lead to is no answer either, so this one does not.
+//! `DefaultHttpWorkerService` in
 //! <https://github.com/Azure/azure-functions-host/blob/dev/src/WebJobs.Script/Workers/Http/DefaultHttpWorkerService.cs>
 
 use std::{convert::Infallible, time::Duration};
@@ -10,10 +11,10 @@ use std::{convert::Infallible, time::Duration};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
-    Method, Request, Response, StatusCode, Uri,
+    Request, Response, StatusCode, Uri,
     body::{Frame, Incoming},
     ext::ReasonPhrase,
-    header::{CONTENT_TYPE, LOCATION},
+    header::CONTENT_TYPE,
 };
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -26,8 +27,6 @@ use crate::{call::Call, response::Answer};
 const HOST_VERSION: &str = "4.1037.0.0";
 /// The time for which .NET keeps an idle connection.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
-/// The number of redirects that .NET follows; the next one is the answer.
-const REDIRECTS: usize = 50;
 
 /// The framing of the body of an invocation.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -110,46 +109,21 @@ impl HandlerClient {
     }
 
     pub(crate) async fn post(&self, call: &Call<'_>) -> Result<Answer, CallError> {
-        let mut method = Method::POST;
-        let uri = format!("http://127.0.0.1:{}/{}", self.port, call.function.name);
-        let mut uri = Uri::try_from(uri).map_err(hyper::http::Error::from)?;
-        for _ in 0..REDIRECTS {
-            let response = self.client.request(self.request(&method, &uri, call)?).await?;
-            let Some(target) = redirect(&response, &uri) else { return answer(response).await };
-            if matches!(response.status().as_u16(), 300..=303) {
-                method = Method::GET;
-            }
-            uri = target;
-        }
-        answer(self.client.request(self.request(&method, &uri, call)?).await?).await
-    }
-
-    fn request(
-        &self,
-        method: &Method,
-        uri: &Uri,
-        call: &Call<'_>,
-    ) -> hyper::http::Result<Request<BoxBody<Bytes, Infallible>>> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(uri)
+        let mut request = Request::post(format!("http://127.0.0.1:{}/{}", self.port, call.function.name))
             .header("X-Azure-Functions-HostVersion", HOST_VERSION)
             .header("X-Azure-Functions-InvocationId", call.id.to_string())
             .header("User-Agent", format!("Azure-Functions-Host/{HOST_VERSION}"));
         if self.traced {
             request = request.header("traceparent", trace_parent());
         }
-        if method != Method::POST {
-            return request.body(Full::default().boxed());
-        }
-        let request = request.header(CONTENT_TYPE, "application/json; charset=utf-8");
-        request.body(match self.framing {
+        let request = request.header(CONTENT_TYPE, "application/json; charset=utf-8").body(match self.framing {
             Framing::Sized => Full::new(call.body.clone()).boxed(),
             // A body that does not tell its length beforehand, which makes the client send chunks.
             Framing::Chunked => {
                 BodyExt::boxed(StreamBody::new(futures_util::stream::iter([Ok(Frame::data(call.body.clone()))])))
             }
-        })
+        })?;
+        answer(self.client.request(request).await?).await
     }
 }
 
@@ -158,17 +132,6 @@ fn connector() -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector
-}
-
-/// Returns the target of a redirect.
-fn redirect(response: &Response<Incoming>, asked: &Uri) -> Option<Uri> {
-    if !matches!(response.status().as_u16(), 300..=303 | 307 | 308) {
-        return None;
-    }
-    let target = response.headers().get(LOCATION)?.to_str().ok()?;
-    let target =
-        if target.starts_with('/') { format!("http://{}{target}", asked.authority()?) } else { target.to_owned() };
-    target.parse().ok()
 }
 
 async fn answer(response: Response<Incoming>) -> Result<Answer, CallError> {

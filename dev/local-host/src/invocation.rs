@@ -37,6 +37,11 @@ const TIMEOUT_GRACE: Duration = Duration::from_secs(2);
 /// With one of these settings the host reports to Application Insights, and its requests carry a trace.
 const TRACING: [&str; 2] = ["APPLICATIONINSIGHTS_CONNECTION_STRING", "APPINSIGHTS_INSTRUMENTATIONKEY"];
 
+/// The connection of the host's own storage.
+pub(crate) const STORAGE: &str = "AzureWebJobsStorage";
+/// The cure for a connection that is not the emulator's.
+const EMULATOR: &str = "set it to UseDevelopmentStorage=true, or use Core Tools (`func start`)";
+
 /// A finished invocation.
 #[derive(Clone, Debug)]
 pub struct Invocation {
@@ -86,17 +91,12 @@ pub(crate) struct Invoker {
 
 impl Invoker {
     pub(crate) fn new(app: &App, worker: Worker, console: Arc<Console>, framing: Framing) -> Result<Self> {
-        let traced = TRACING.iter().any(|setting| app.settings.contains_key(*setting));
+        let traced = TRACING.iter().any(|setting| app.setting(setting).is_some());
         let client = HandlerClient::new(worker.port, framing, traced);
-        let triggers = app.functions.iter().filter_map(Function::trigger_connection);
-        let outputs =
-            app.functions.iter().flat_map(|function| &function.outputs).map(|output| output.connection.as_str());
-        let mut accounts = BTreeMap::new();
+        let connections = app.functions.iter().flat_map(Function::connections);
         // The host's own storage, where timers keep their status.
-        for connection in triggers.chain(outputs).chain(["AzureWebJobsStorage"]) {
-            let account = Account::from_connection_string(app.connection_string(connection)?);
-            accounts.insert(connection.to_owned(), account.with_context(|| format!("setting '{connection}'"))?);
-        }
+        let accounts = connections.chain([STORAGE]).map(|connection| Ok((connection.to_owned(), account(app, connection)?)));
+        let accounts = accounts.collect::<Result<_>>()?;
         Ok(Self {
             worker,
             console,
@@ -234,14 +234,10 @@ impl Invoker {
     /// Writes all of them, whatever becomes of one: an invocation that fails may have written others.
     async fn write_outputs(&self, function: &Function, reply: &Reply) -> Result<()> {
         let writes = function.outputs.iter().map(async |output| {
-            // Names are case-sensitive; undeclared ones are ignored. A return value that is an object counts as outputs
-            // unless there is a binding for it.
+            // Names are case-sensitive; undeclared ones are ignored. A return value that is an object counts as outputs.
             let declared = reply.outputs.iter().find(|(name, _)| *name == output.name).map(|(_, value)| value);
-            let value = match (&reply.return_value, output.name.as_str()) {
-                (Some(value), "$return") => Some(value),
-                (Some(value), name) if !function.binds_return_value() => declared.or_else(|| value.member(name)),
-                _ => declared,
-            };
+            let returned = reply.return_value.as_ref().and_then(|value| value.member(&output.name));
+            let value = declared.or(returned);
             let context = || format!("Error while writing output '{}' to queue '{}'", output.name, output.queue);
             self.write_output(output, value.unwrap_or(&Json::Null)).await.with_context(context)
         });
@@ -250,12 +246,19 @@ impl Invoker {
 
     async fn write_output(&self, output: &Output, value: &Json) -> Result<()> {
         let account = self.account(&output.connection)?;
-        for message in messages(value, output.data_type) {
+        for message in messages(value)? {
             account.put(&output.queue, &self.encoding.encode(&message)).await?;
         }
         self.message_written.send_replace(());
         Ok(())
     }
+}
+
+/// Opens the account of a connection.
+fn account(app: &App, connection: &str) -> Result<Account> {
+    let text = app.connection_string(connection).unwrap_or_default();
+    let account = Account::from_connection_string(text);
+    account.with_context(|| format!("setting '{connection}': the local host works over the emulator only: {EMULATOR}"))
 }
 
 fn broken(cause: &str) -> Failure {

@@ -90,8 +90,3 @@ fn is_lost(error: &StorageError) -> bool {
 pub(crate) fn listener_blob(host_id: &str, function: &str) -> String {
     format!("locks/{host_id}/Host.Functions.{function}.Listener")
 }
-
-/// Names the blob whose lease makes one host the primary one, in [`CONTAINER`].
-pub(crate) fn host_blob(host_id: &str) -> String {
-    format!("locks/{host_id}/host")
-}

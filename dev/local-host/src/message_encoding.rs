@@ -21,7 +21,7 @@ const BASE64: GeneralPurpose =
 pub(crate) enum Decoded {
     /// A message for the function.
     Text(String),
-    /// Bytes that only a binary binding can take, at any delivery.
+    /// Bytes that no string can take, at any delivery.
     NotUtf8(Vec<u8>),
     /// Nothing that the host wrote, or would read.
     NotBase64,

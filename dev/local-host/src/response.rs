@@ -97,9 +97,8 @@ fn reply(answer: &Answer) -> Result<Option<Reply>, String> {
 
 fn log_line(line: &Json) -> Result<String, String> {
     match line {
-        Json::Array(_) | Json::Object(_) => Err("an entry of Logs is not a scalar".to_owned()),
-        Json::Text(text) => Ok(text.clone()),
-        scalar => Ok(scalar.display()),
+        Json::Null => Ok("[null]".to_owned()),
+        line => line.scalar().ok_or_else(|| "an entry of Logs is not a scalar".to_owned()),
     }
 }
 
@@ -157,6 +156,6 @@ mod tests {
         let Verdict::Success(reply) = verdict(200, "application/json", r#"{"Logs":["a",1.50,true,null]}"#) else {
             panic!("not a success");
         };
-        assert_eq!(reply.logs, ["a", "1.5", "True", ""]);
+        assert_eq!(reply.logs, ["a", "1.50", "true", "[null]"]);
     }
 }

@@ -23,8 +23,6 @@ const STOPPED: &str = "stopped";
 pub(crate) struct Shutdown {
     /// Cancelled when the host stops.
     pub(crate) stop: CancellationToken,
-    /// Cancelled when the host takes no new work, which is also the first step of a stop.
-    pub(crate) drain: CancellationToken,
     /// Cancelled when the handler has to go, after everything else.
     pub(crate) end: CancellationToken,
     /// Cancelled when nothing is waited for any more.
@@ -35,10 +33,8 @@ pub(crate) struct Shutdown {
 
 impl Shutdown {
     pub(crate) fn new() -> Self {
-        let stop = CancellationToken::new();
-        let drain = stop.child_token();
-        let (end, killed) = (CancellationToken::new(), CancellationToken::new());
-        Self { stop, drain, end, killed, listeners: TaskTracker::new(), reason: Arc::default() }
+        let [stop, end, killed] = std::array::from_fn(|_| CancellationToken::new());
+        Self { stop, end, killed, listeners: TaskTracker::new(), reason: Arc::default() }
     }
 
     /// Stops the host for a reason of its own. The first one counts.

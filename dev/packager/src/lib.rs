@@ -86,7 +86,7 @@ impl Package {
     /// # Errors
     /// When a file is missing, the host would not load the app, or the handler would not run on its machine.
     pub fn of(root: &Path, executable: &Path) -> Result<Self, PackageError> {
-        let app = App::load(root, BTreeMap::new()).map_err(PackageError::App)?;
+        let app = App::load(root, BTreeMap::new()).and_then(App::whole).map_err(PackageError::App)?;
         let content = read(executable)?;
         Linkage::of(&content).map_err(|source| PackageError::Executable { path: executable.to_owned(), source })?;
         let mut entries = vec![Entry { name: entry_name(root)?, mode: EXECUTABLE_MODE, content }];

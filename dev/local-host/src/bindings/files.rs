@@ -1,46 +1,34 @@
-//! The files of an app as the host reads them: JSON, in which `%NAME%` stands for a setting.
+//! The files of an app as .NET reads them: JSON with comments, in UTF-8 or with the byte order mark of UTF-16.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail};
-use serde::de::DeserializeOwned;
 
-/// Replaces each `%NAME%` by the setting of that name, or by what `missing` makes of it.
-pub(super) fn resolve(
-    text: &str,
-    settings: &BTreeMap<String, String>,
-    missing: fn(&str) -> Result<String>,
-) -> Result<String> {
-    let mut resolved = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('%') {
-        let Some((name, after)) = after.split_once('%') else { break };
-        resolved.push_str(before);
-        match settings.get(name) {
-            Some(value) => resolved.push_str(value),
-            None => resolved.push_str(&missing(name)?),
-        }
-        rest = after;
+use crate::json::Json;
+
+/// Newtonsoft's default limit on nesting.
+const DEPTH: usize = 64;
+
+/// Reads a file that holds one JSON object.
+pub(super) fn read_object(file: &Path) -> Result<Json> {
+    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text = decode(&bytes).with_context(|| format!("{} is neither UTF-8 nor UTF-16", file.display()))?;
+    match Json::parse(&text, DEPTH).with_context(|| format!("{} is not JSON", file.display()))? {
+        object @ Json::Object(_) => Ok(object),
+        _ => bail!("{} is not a JSON object", file.display()),
     }
-    Ok(resolved + rest)
 }
 
-/// Refuses a name that is no setting.
-pub(super) fn must_resolve(name: &str) -> Result<String> {
-    bail!("'%{name}%' does not resolve: there is no such setting")
+fn decode(bytes: &[u8]) -> Option<String> {
+    match bytes {
+        [0xFF, 0xFE, rest @ ..] => utf16(rest, u16::from_le_bytes),
+        [0xFE, 0xFF, rest @ ..] => utf16(rest, u16::from_be_bytes),
+        [0xEF, 0xBB, 0xBF, rest @ ..] => String::from_utf8(rest.into()).ok(),
+        bytes => String::from_utf8(bytes.into()).ok(),
+    }
 }
 
-/// Deserialises with an error that says where in the document it happened.
-pub(super) fn from_value<T: DeserializeOwned>(value: &serde_json::Value) -> Result<T> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        let error = error.into_inner();
-        if path == "." { anyhow::anyhow!("{error}") } else { anyhow::anyhow!("{path}: {error}") }
-    })
-}
-
-/// Reads a file of JSON.
-pub(super) fn read_json(file: &Path) -> Result<serde_json::Value> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", file.display()))
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<String> {
+    let (pairs, []) = bytes.as_chunks::<2>() else { return None };
+    String::from_utf16(&pairs.iter().copied().map(unit).collect::<Vec<_>>()).ok()
 }

@@ -26,7 +26,7 @@ impl Schedule {
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let fields: Vec<&str> = text.split_whitespace().collect();
         if fields.len() == 1 {
-            let span = time_span::parse(text).filter(|span| !span.is_zero());
+            let span = time_span::parse(text).ok().filter(|span| !span.is_zero());
             return span.map(Self::Every).with_context(|| format!("'{text}' is neither NCRONTAB nor a time span"));
         }
         if is_extended(&fields) {

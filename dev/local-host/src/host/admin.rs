@@ -1,9 +1,6 @@
-//! The host's own endpoints: run a function by hand, ask after the handler's health, stop taking new work.
-//!
-//! `POST /admin/functions/{name}`, `GET` or `POST /admin/host/ping`, `POST /admin/host/drain` and
-//! `GET /admin/host/drain/status`.
-//! <https://learn.microsoft.com/azure/azure-functions/functions-manually-run-non-http>, `HostController` in
-//! <https://github.com/Azure/azure-functions-host/tree/dev/src/WebJobs.Script.WebHost/Controllers>
+//! The endpoint that runs a function by hand, `POST /admin/functions/{name}`. None other of the host's has anything to
+//! do with a handler.
+//! <https://learn.microsoft.com/azure/azure-functions/functions-manually-run-non-http>
 
 use std::{convert::Infallible, net::Ipv4Addr, sync::Arc};
 
@@ -11,12 +8,10 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Method, Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE, server::conn::http1,
-    service::service_fn,
+    Method, Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::state::HostState;
@@ -31,7 +26,7 @@ struct Input {
 /// Binds the endpoint; port 0 takes a free one. Returns the port.
 pub(crate) async fn serve(port: u16, state: Arc<HostState>) -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
-    let listener = listener.with_context(|| format!("cannot listen on port {port} for the admin endpoint"))?;
+    let listener = listener.with_context(|| format!("cannot listen on port {port} for /admin/functions"))?;
     let port = listener.local_addr()?.port();
     tokio::spawn(async move {
         loop {
@@ -54,46 +49,16 @@ async fn connection(stream: TcpStream, state: Arc<HostState>) {
 }
 
 async fn answer(request: Request<Incoming>, state: Arc<HostState>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let path = request.uri().path().to_ascii_lowercase();
-    Ok(match (path.as_str(), request.method()) {
-        ("/admin/host/ping", &Method::GET | &Method::POST) => {
-            // Whatever the handler answers, the host is well.
-            if request.uri().query().is_some_and(|query| query.eq_ignore_ascii_case("checkHealth=1")) {
-                state.ping_handler().await;
-            }
-            empty(StatusCode::OK)
-        }
-        ("/admin/host/drain", &Method::POST) => {
-            state.drain();
-            empty(StatusCode::ACCEPTED)
-        }
-        ("/admin/host/drain/status", &Method::GET) => drain_status(&state),
-        _ => empty(start(request, state).await),
-    })
-}
-
-fn empty(status: StatusCode) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
-    *response.status_mut() = status;
-    response
-}
-
-fn drain_status(state: &HostState) -> Response<Full<Bytes>> {
-    let outstanding = state.outstanding_invocations();
-    let phase = match (state.is_draining(), outstanding) {
-        (false, _) => "Disabled",
-        (true, 0) => "Completed",
-        (true, _) => "InProgress",
-    };
-    let body = json!({ "state": phase, "outstandingInvocations": outstanding }).to_string();
-    let mut response = Response::new(Full::from(body));
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
-    response
+    *response.status_mut() = start(request, state).await;
+    Ok(response)
 }
 
 /// Starts the function and answers at once: how it ends is only on the console.
 async fn start(request: Request<Incoming>, state: Arc<HostState>) -> StatusCode {
-    let name = request.uri().path().strip_prefix(FUNCTIONS).unwrap_or_default().to_owned();
+    let path = request.uri().path();
+    let is_function = path.get(..FUNCTIONS.len()).is_some_and(|start| start.eq_ignore_ascii_case(FUNCTIONS));
+    let name = if is_function { path[FUNCTIONS.len()..].to_owned() } else { String::new() };
     if state.app.function(&name).is_none() {
         return StatusCode::NOT_FOUND;
     }

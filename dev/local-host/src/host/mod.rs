@@ -77,10 +77,14 @@ impl LocalHost {
     /// When the app would not load on the host, or a port is taken.
     pub async fn start(options: Options) -> Result<Self> {
         let mut app = App::load(&options.app_root.canonicalize().context("app folder")?, options.settings)?;
+        app.check_connections();
+        let mut app = app.any()?;
         if let Some(executable) = options.executable {
             app.host.executable = executable.into_os_string().into_string().ok().context("path is not UTF-8")?;
         }
         let console = Arc::new(Console::new(options.sink));
+        app.warnings.iter().for_each(|line| console.warning(line));
+        app.faults.iter().for_each(|line| console.error(line));
         let shutdown = Shutdown::new();
         // Should the start fail half-way.
         let handler = shutdown.end.clone().drop_guard();
@@ -140,8 +144,8 @@ impl LocalHost {
     /// # Errors
     /// When there is no such queue function.
     pub async fn deliver(&self, function: &str, text: &str) -> Result<Invocation> {
-        let (function, data_type) = self.state.queue_function(function)?;
-        let delivery = Delivery { function, data_type, message: &message(text), reason: DELIVERED };
+        let function = self.state.queue_function(function)?;
+        let delivery = Delivery { function, message: &message(text), reason: DELIVERED };
         Ok(delivery.invoke(&self.state.invoker).await)
     }
 
@@ -150,11 +154,11 @@ impl LocalHost {
     /// # Errors
     /// When there is no such queue function.
     pub async fn deliver_twice(&self, function: &str, text: &str) -> Result<[Invocation; 2]> {
-        let (function, data_type) = self.state.queue_function(function)?;
+        let function = self.state.queue_function(function)?;
         let first = message(text);
         let second = QueueMessage { dequeue_count: 2, ..first.clone() };
         let deliver =
-            |message| Delivery { function, data_type, message, reason: DELIVERED }.invoke(&self.state.invoker);
+            |message| Delivery { function, message, reason: DELIVERED }.invoke(&self.state.invoker);
         let (first, second) = tokio::join!(deliver(&first), deliver(&second));
         Ok([first, second])
     }
@@ -258,11 +262,11 @@ impl LocalHost {
         self.admin_port
     }
 
-    /// Returns the functions as Core Tools list them at the start: name and kind of trigger.
-    pub fn functions(&self) -> impl Iterator<Item = (&str, &'static str)> {
-        self.state.app.functions.iter().map(|function| match function.trigger {
-            Trigger::Queue { .. } => (function.name.as_str(), "queueTrigger"),
-            Trigger::Timer { .. } => (function.name.as_str(), "timerTrigger"),
+    /// Returns the functions as Core Tools list them at the start: name and kind of trigger; and whether each is disabled.
+    pub fn functions(&self) -> impl Iterator<Item = (&str, &'static str, bool)> {
+        self.state.app.functions.iter().map(|function| {
+            let kind = if matches!(function.trigger, Trigger::Queue { .. }) { "queueTrigger" } else { "timerTrigger" };
+            (function.name.as_str(), kind, function.disabled)
         })
     }
 

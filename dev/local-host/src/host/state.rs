@@ -8,16 +8,11 @@ use std::sync::{Arc, atomic::AtomicUsize};
 use anyhow::{Context, Result, bail};
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, Notify};
-use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
-
-use test_storage::Account;
 
 use crate::{
-    bindings::{App, DataType, Function, Trigger},
+    bindings::{App, Function, Trigger},
     envelope::QueueMessage,
-    invocation::{Invocation, Invoker},
-    lock::{Lock, host_blob},
+    invocation::{Invocation, Invoker, STORAGE},
     queue_listener::{Delivery, QueueListener},
     shutdown::Shutdown,
     timer::{MANUAL_REASON, StatusBlob, Timer},
@@ -25,10 +20,8 @@ use crate::{
 };
 
 /// The setting that names the host in storage, and what it is without it.
-const HOST_ID: &str = "AzureFunctionsWebHost__hostid";
+const HOST_ID: &str = "AzureFunctionsWebHost:hostId";
 const DEFAULT_HOST_ID: &str = "localhost";
-/// The connection of the host's own storage.
-const STORAGE: &str = "AzureWebJobsStorage";
 
 /// A loaded app and what runs it.
 pub(crate) struct HostState {
@@ -44,37 +37,18 @@ impl HostState {
         if let Ok(timer) = self.timer(name) {
             return timer.run_by_hand(input).await;
         }
-        let (function, data_type) = self.queue_function(name)?;
+        let function = self.queue_function(name)?;
         let message = QueueMessage::manual(input.unwrap_or_default(), OffsetDateTime::now_utc());
-        let delivery = Delivery { function, data_type, message: &message, reason: MANUAL_REASON };
+        let delivery = Delivery { function, message: &message, reason: MANUAL_REASON };
         Ok(delivery.invoke(&self.invoker).await)
     }
 
-    /// Takes no new work; what is running goes on.
-    pub(crate) fn drain(&self) {
-        self.invoker.console.information("DrainMode mode enabled");
-        self.shutdown.drain.cancel();
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        self.shutdown.drain.is_cancelled()
-    }
-
-    pub(crate) fn outstanding_invocations(&self) -> usize {
-        self.invoker.running()
-    }
-
-    pub(crate) async fn ping_handler(&self) {
-        self.invoker.worker.ping().await;
-    }
-
-    pub(super) fn listen(self: &Arc<Self>) -> Result<()> {
+    pub(super) fn listen(&self) -> Result<()> {
         for function in self.app.functions.iter().filter(|function| !function.disabled) {
-            let Trigger::Queue { queue, connection, data_type } = &function.trigger else { continue };
+            let Trigger::Queue { queue, connection } = &function.trigger else { continue };
             let listener = QueueListener {
                 function: function.clone(),
                 queue: queue.clone(),
-                data_type: *data_type,
                 account: self.invoker.account(connection)?.clone(),
                 options: self.app.host.queues.clone(),
                 invoker: Arc::clone(&self.invoker),
@@ -89,21 +63,7 @@ impl HostState {
             let timer = Arc::clone(timer);
             self.shutdown.spawn(async move { timer.run().await });
         }
-        self.shutdown.spawn(Arc::clone(self).hold_host_lock(self.invoker.account(STORAGE)?.clone()));
         Ok(())
-    }
-
-    /// Holds the lock of the primary host among the hosts of an app. It has nothing to do here, but says so.
-    async fn hold_host_lock(self: Arc<Self>, account: Account) {
-        let console = Arc::clone(&self.invoker.console);
-        let blob = host_blob(host_id(&self.app));
-        let lock = Lock { account, blob, retry: self.timings.lock_retry, console };
-        let line = format!("Host lock lease acquired by instance ID '{}'.", Uuid::new_v4().simple());
-        let announce = async |active: CancellationToken| {
-            self.invoker.console.information(&line);
-            active.cancelled().await;
-        };
-        lock.while_held(&self.shutdown.stop, announce).await;
     }
 
     pub(super) fn timer(&self, name: &str) -> Result<&Arc<Timer>> {
@@ -111,17 +71,17 @@ impl HostState {
         timer.with_context(|| format!("no timer function '{name}'"))
     }
 
-    pub(super) fn queue_function(&self, name: &str) -> Result<(&Function, DataType)> {
+    pub(super) fn queue_function(&self, name: &str) -> Result<&Function> {
         let function = self.app.function(name).with_context(|| format!("no function '{name}'"))?;
         match function.trigger {
-            Trigger::Queue { data_type, .. } => Ok((function, data_type)),
+            Trigger::Queue { .. } => Ok(function),
             Trigger::Timer { .. } => bail!("'{name}' is not a queue function"),
         }
     }
 }
 
 fn host_id(app: &App) -> &str {
-    app.settings.get(HOST_ID).map_or(DEFAULT_HOST_ID, String::as_str)
+    app.setting(HOST_ID).unwrap_or(DEFAULT_HOST_ID)
 }
 
 /// Makes the timers of the app, which do not tick yet.
@@ -146,7 +106,7 @@ pub(super) fn timers(
             invoker: Arc::clone(invoker),
             shutdown: shutdown.clone(),
             timings,
-            running: Mutex::default(),
+            known: Mutex::default(),
         }));
     }
     Ok(timers)

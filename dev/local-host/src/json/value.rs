@@ -11,7 +11,7 @@ pub(crate) enum Json {
     Null,
     /// `true`, `false`
     Bool(bool),
-    /// A number in the text it came in, or `NaN`, `Infinity`, `-Infinity`; integers are decimal.
+    /// A number in the text it came in, or `NaN`, `Infinity`, `-Infinity`.
     Number(String),
     /// A string.
     Text(String),
@@ -56,6 +56,21 @@ impl Json {
             Self::Text(text) => dates::general(text).unwrap_or_else(|| text.clone()),
             Self::Array(_) | Self::Object(_) => self.indented(),
         }
+    }
+
+    /// Returns the text that Newtonsoft reads where a string is wanted; none for null and containers.
+    pub(crate) fn scalar(&self) -> Option<String> {
+        match self {
+            Self::Null | Self::Array(_) | Self::Object(_) => None,
+            Self::Bool(value) => Some(value.to_string()),
+            Self::Number(text) | Self::Text(text) => Some(text.clone()),
+        }
+    }
+
+    /// Finds a member of an object, whatever the case of its name.
+    pub(crate) fn member_in_any_case(&self, name: &str) -> Option<&Self> {
+        let Self::Object(members) = self else { return None };
+        members.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// Finds a member of an object.
@@ -127,7 +142,7 @@ fn is_not_finite(number: &str) -> bool {
 }
 
 /// Says whether a number is an integer.
-pub(super) fn is_integer(number: &str) -> bool {
+fn is_integer(number: &str) -> bool {
     number.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit())
 }
 

@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    bindings::{DataType, Function},
+    bindings::Function,
     call::Call,
     dates,
     envelope::{self, InvocationData, QueueMessage},
@@ -14,14 +14,13 @@ use crate::{
 /// A message for a queue function, wherever it comes from.
 pub(crate) struct Delivery<'a> {
     pub(crate) function: &'a Function,
-    pub(crate) data_type: DataType,
     pub(crate) message: &'a QueueMessage,
     pub(crate) reason: &'a str,
 }
 
 impl Delivery<'_> {
     pub(crate) async fn invoke(self, invoker: &Invoker) -> Invocation {
-        let Self { function, data_type, message, reason } = self;
+        let Self { function, message, reason } = self;
         let now = OffsetDateTime::now_utc();
         let invocation_data =
             InvocationData { function: &function.name, binding: &function.binding, now, random: Uuid::new_v4() };
@@ -36,7 +35,7 @@ impl Delivery<'_> {
             dequeue_count: Some(message.dequeue_count),
             reason,
             details,
-            body: envelope::queue(&invocation_data, message, data_type).into(),
+            body: envelope::queue(&invocation_data, message).into(),
         };
         invoker.invoke(call).await
     }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use test_storage::{Received, StorageError};
 
 use crate::{
-    bindings::{DataType, Function},
+    bindings::Function,
     envelope::QueueMessage,
     message_encoding::Decoded,
 };
@@ -58,12 +58,7 @@ impl QueueListener {
     /// Says whether the invocation succeeded.
     async fn invoke(&self, message: &mut Received, decoded: &Decoded) -> bool {
         let Function { name, binding, .. } = &self.function;
-        let content = match decoded {
-            Decoded::Text(text) => Some(text.as_bytes()),
-            Decoded::NotUtf8(bytes) if self.data_type == DataType::Binary => Some(bytes.as_slice()),
-            Decoded::NotUtf8(_) | Decoded::NotBase64 => None,
-        };
-        let Some(content) = content else {
+        let Decoded::Text(content) = decoded else {
             let error = format!("Exception while executing function: Functions.{name}.");
             let cause = format!("Microsoft.Azure.WebJobs.Host: Exception binding parameter '{binding}'.");
             self.invoker.console.error(format!("System.Private.CoreLib: {error} {cause}"));
@@ -71,15 +66,14 @@ impl QueueListener {
         };
         let as_received = QueueMessage {
             identity: Some((message.id.clone(), message.pop_receipt.clone())),
-            content: content.into(),
+            content: content.clone(),
             dequeue_count: message.dequeue_count,
             inserted: message.inserted,
             next_visible: message.next_visible,
             expires: message.expires,
         };
         let reason = format!("New queue message detected on '{}'.", self.queue);
-        let delivery =
-            Delivery { function: &self.function, data_type: self.data_type, message: &as_received, reason: &reason };
+        let delivery = Delivery { function: &self.function, message: &as_received, reason: &reason };
         let done = CancellationToken::new();
         let invocation = async {
             let invocation = delivery.invoke(&self.invoker).await;

@@ -22,7 +22,7 @@ use tokio::{
 use test_storage::{Account, Received};
 
 use crate::{
-    bindings::{DataType, Function, Queues},
+    bindings::{Function, Queues},
     invocation::Invoker,
     shutdown::Shutdown,
     timings::Timings,
@@ -37,7 +37,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub(crate) struct QueueListener {
     pub(crate) function: Function,
     pub(crate) queue: String,
-    pub(crate) data_type: DataType,
     pub(crate) account: Account,
     pub(crate) options: Queues,
     pub(crate) invoker: Arc<Invoker>,
@@ -56,7 +55,7 @@ impl QueueListener {
         let mut messages = JoinSet::new();
         let mut message_written = listener.invoker.message_written.subscribe();
         let mut misses = 0;
-        while !listener.shutdown.drain.is_cancelled() {
+        while !listener.shutdown.stop.is_cancelled() {
             while messages.try_join_next().is_some() {}
             if listener.in_flight.load(Ordering::SeqCst) > listener.threshold() {
                 listener.one_done.notified().await;
@@ -102,7 +101,7 @@ impl QueueListener {
         tokio::select! {
             () = tokio::time::sleep(pause_after(misses, longest)) => {}
             _ = message_written.changed() => {}
-            () = self.shutdown.drain.cancelled() => {}
+            () = self.shutdown.stop.cancelled() => {}
         }
     }
 }

@@ -46,11 +46,10 @@ pub(crate) struct Timer {
     pub(crate) account: Account,
     pub(crate) status: StatusBlob,
     pub(crate) invoker: Arc<Invoker>,
-    /// A drain ends the ticks, a stop the retries too.
     pub(crate) shutdown: Shutdown,
     pub(crate) timings: Timings,
-    /// Runs of one timer never overlap.
-    pub(crate) running: Mutex<()>,
+    /// The status as the listener has it in mind, once it listens. Runs of one timer never overlap, so it is theirs.
+    pub(crate) known: Mutex<Option<ScheduleStatus>>,
 }
 
 /// The starter of a run.
@@ -70,7 +69,7 @@ impl Timer {
             retry: self.timings.lock_retry,
             console: Arc::clone(&self.invoker.console),
         };
-        lock.while_held(&self.shutdown.drain, |active| self.listen(active)).await;
+        lock.while_held(&self.shutdown.stop, |active| self.listen(active)).await;
     }
 
     async fn listen(&self, active: CancellationToken) {
@@ -86,8 +85,12 @@ impl Timer {
     async fn keep_ticking(&self, active: &CancellationToken) -> Result<()> {
         let start = OffsetDateTime::now_utc();
         let mut next = self.schedule.next_after(start)?;
-        let due = if self.is_monitored() { self.status.missed_tick(&self.schedule, start).await? } else { None };
-        if let Some(due) = due {
+        let mut missed = None;
+        if self.is_monitored() {
+            let (status, tick) = self.status.at_start(&self.schedule, start).await?;
+            (*self.known.lock().await, missed) = (Some(status), tick);
+        }
+        if let Some(due) = missed {
             self.invoker.console.information(format!("Function '{}' is past due on startup.", self.function.name));
             self.tick(due, Cause::PastDue).await?;
         } else if self.run_on_startup {
@@ -115,14 +118,15 @@ impl Timer {
 
     /// Runs one scheduled tick with all its retries, and writes the status after them.
     async fn tick(&self, due: OffsetDateTime, cause: Cause) -> Result<Invocation> {
-        let _running = self.running.lock().await;
+        let mut known = self.known.lock().await;
         let started = OffsetDateTime::now_utc();
-        let status = self.status_for(due).await?;
+        let status = if known.is_some() { known.clone() } else { self.status_for(due).await? };
         let past_due = cause == Cause::PastDue;
         let info = TimerInfo { adjust_for_dst: self.adjusts(), status: status.clone(), past_due };
         let invocation = self.attempts(&info, &Starter::Schedule(Uuid::new_v4())).await;
         if status.is_some() {
-            self.status.write(&after_run(&self.schedule, cause, due, started)?).await?;
+            let status = known.insert(after_run(&self.schedule, cause, due, started)?);
+            self.status.write(status).await?;
         }
         Ok(invocation)
     }
@@ -140,8 +144,7 @@ impl Timer {
             return Ok(None);
         }
         let stored = self.status.read().await?;
-        let now = OffsetDateTime::now_utc();
-        Ok(Some(stored.unwrap_or(ScheduleStatus { last: None, next: due, last_updated: now })))
+        Ok(Some(stored.unwrap_or(ScheduleStatus { last: None, next: due, last_updated: None })))
     }
 
     fn adjusts(&self) -> bool {

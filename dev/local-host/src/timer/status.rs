@@ -4,7 +4,7 @@
 //! the tick again. `ScheduleMonitor` and `StorageScheduleMonitor` in
 //! <https://github.com/Azure/azure-webjobs-sdk-extensions/tree/dev/src/WebJobs.Extensions/Extensions/Timers/Scheduling>
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
@@ -34,7 +34,7 @@ pub(super) fn after_run(
     // By a clock that is late a tick may begin before it is due, and would be its own successor. The other two begin
     // when they do; what is due next is still to come.
     let last = if cause == Cause::Schedule { started.max(due) } else { started };
-    Ok(ScheduleStatus { last: Some(last), next: schedule.next_after(last)?, last_updated: last })
+    Ok(ScheduleStatus { last: Some(last), next: schedule.next_after(last)?, last_updated: Some(last) })
 }
 
 /// The blob with the status of one timer.
@@ -48,28 +48,34 @@ impl StatusBlob {
         Self { account, name: status_blob(host_id, function) }
     }
 
-    /// Looks up the stored status at start, and returns the tick that was missed, if one was.
-    pub(super) async fn missed_tick(&self, schedule: &Schedule, now: OffsetDateTime) -> Result<Option<OffsetDateTime>> {
+    /// Looks up the stored status at start. Returns the status to run with, and the tick that was missed, if one was.
+    pub(super) async fn at_start(
+        &self,
+        schedule: &Schedule,
+        now: OffsetDateTime,
+    ) -> Result<(ScheduleStatus, Option<OffsetDateTime>)> {
         let next = schedule.next_after(now)?;
+        let fresh = ScheduleStatus { last: None, next, last_updated: Some(now) };
         let Some(status) = self.read().await? else {
-            self.write(&ScheduleStatus { last: None, next, last_updated: now }).await?;
-            return Ok(None);
+            self.write(&fresh).await?;
+            // What is stored and what the first run is told are not the same.
+            return Ok((ScheduleStatus { last_updated: None, ..fresh }, None));
         };
         // Another schedule than the stored one: nothing was missed by it.
-        let expected = schedule.next_after(status.last.unwrap_or(status.last_updated))?;
-        if expected != status.next {
-            self.write(&ScheduleStatus { next, ..status }).await?;
-            return Ok(None);
+        if schedule.next_after(status.last.or(status.last_updated).unwrap_or(now))? != status.next {
+            self.write(&fresh).await?;
+            return Ok((fresh, None));
         }
-        Ok(Some(status.next).filter(|next| *next < now))
+        let missed = Some(status.next).filter(|next| *next < now);
+        Ok((status, missed))
     }
 
     pub(super) async fn read(&self) -> Result<Option<ScheduleStatus>> {
         let Some(text) = self.account.read_blob(CONTAINER, &self.name).await? else { return Ok(None) };
         let status: StoredStatus = serde_json::from_str(&text).context("timer status is not JSON")?;
-        let (next, last_updated) = (dates::parse(&status.next), dates::parse(&status.last_updated));
-        let (Some(next), Some(last_updated)) = (next, last_updated) else { bail!("timer status without times") };
-        let last = dates::parse(&status.last).filter(|last| last.year() > 1);
+        let next = dates::parse(&status.next).context("timer status without a next time")?;
+        let [last, last_updated] =
+            [status.last, status.last_updated].map(|time| dates::parse(&time).filter(|time| time.year() > 1));
         Ok(Some(ScheduleStatus { last, next, last_updated }))
     }
 
@@ -113,7 +119,7 @@ mod tests {
             (Cause::Startup, datetime!(2026-08-31 10:35 UTC), late, late, datetime!(2026-08-31 10:35 UTC)),
         ];
         for (cause, due, started, last, next) in cases {
-            let expected = ScheduleStatus { last: Some(last), next, last_updated: last };
+            let expected = ScheduleStatus { last: Some(last), next, last_updated: Some(last) };
             assert_eq!(after_run(&schedule, cause, due, started).unwrap(), expected, "{cause:?} {started}");
         }
     }

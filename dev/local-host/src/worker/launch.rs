@@ -32,8 +32,6 @@ pub(super) struct Launch {
     arguments: Vec<String>,
     folder: PathBuf,
     environment: BTreeMap<String, String>,
-    /// Whether every line on stderr is an error.
-    only_errors: bool,
 }
 
 /// A running handler.
@@ -58,7 +56,6 @@ impl Launch {
             arguments: app.host.arguments.clone(),
             folder: app.root.join(&app.host.working_directory),
             environment,
-            only_errors: app.host.stderr_is_error,
         }
     }
 
@@ -82,9 +79,8 @@ impl Launch {
             tokio::spawn(for_each_line(stdout, move |line| write(&console, Level::Information, line)));
         }
         if let Some(stderr) = child.stderr.take() {
-            let (console, last_errors, only_errors) = (Arc::clone(console), Arc::clone(&last_errors), self.only_errors);
-            let write = move |line| write_error(&console, only_errors, &last_errors, line);
-            tokio::spawn(for_each_line(stderr, write));
+            let (console, last_errors) = (Arc::clone(console), Arc::clone(&last_errors));
+            tokio::spawn(for_each_line(stderr, move |line| write_error(&console, &last_errors, line)));
         }
         Ok(Process { child, last_errors })
     }
@@ -119,8 +115,8 @@ async fn for_each_line(stream: impl AsyncRead + Unpin, mut write: impl FnMut(Str
 }
 
 /// Writes a line on stderr; the host quotes the last three errors when the handler exits.
-fn write_error(console: &Console, only_errors: bool, last_errors: &Mutex<VecDeque<String>>, line: String) {
-    let level = level(&line, only_errors);
+fn write_error(console: &Console, last_errors: &Mutex<VecDeque<String>>, line: String) {
+    let level = level(&line);
     if level == Level::Error {
         let mut last = last_errors.lock().unwrap_or_else(PoisonError::into_inner);
         last.push_back(line.clone());
@@ -142,32 +138,6 @@ fn write(console: &Console, level: Level, line: String) {
 }
 
 /// Returns the level of a line on stderr; those on stdout are information.
-fn level(line: &str, only_errors: bool) -> Level {
-    let line = line.to_lowercase();
-    let grave = ["error", "fail", "severe", "unhandled exception"];
-    if line.contains("warn") {
-        Level::Warning
-    } else if only_errors || grave.iter().any(|word| line.contains(word)) {
-        Level::Error
-    } else {
-        Level::Information
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_level_of_a_line_on_stderr() {
-        let cases = [
-            ("an error, but only a WARNing", true, Level::Warning),
-            ("anything", true, Level::Error),
-            ("anything", false, Level::Information),
-            ("it FAILED", false, Level::Error),
-        ];
-        for (line, only_errors, expected) in cases {
-            assert_eq!(level(line, only_errors), expected, "{line}");
-        }
-    }
+fn level(line: &str) -> Level {
+    if line.to_lowercase().contains("warn") { Level::Warning } else { Level::Error }
 }

@@ -31,7 +31,6 @@ pub(crate) struct Worker {
     replaced: mpsc::UnboundedSender<i32>,
     shutdown: Shutdown,
     initialization_timeout: Duration,
-    prober: Prober,
 }
 
 /// By so much the host's HTTP client is more patient than its functions.
@@ -48,7 +47,7 @@ impl Worker {
         let (replaced, receiver) = mpsc::unbounded_channel();
         let supervisor = Supervisor {
             launch: Launch::new(app, port),
-            probe: Probe { prober: prober.clone(), limit: initialization_timeout },
+            probe: Probe { prober, limit: initialization_timeout },
             exit_zero,
             console,
             state: state_sender,
@@ -57,7 +56,7 @@ impl Worker {
             shutdown: shutdown.clone(),
         };
         tokio::spawn(supervisor.run());
-        Ok(Self { port, state, replaced, shutdown, initialization_timeout, prober })
+        Ok(Self { port, state, replaced, shutdown, initialization_timeout })
     }
 
     /// Waits until the handler is up, as every invocation does.
@@ -94,11 +93,6 @@ impl Worker {
             State::Ready(id) => Some(id),
             State::Starting | State::Stopped(_) => None,
         }
-    }
-
-    /// Probes the handler as a health check does, which ignores the answer.
-    pub(crate) async fn ping(&self) {
-        self.prober.probe().await;
     }
 
     /// Kills the handler behind the host's back.

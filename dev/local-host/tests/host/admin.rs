@@ -2,11 +2,10 @@
 
 use local_host::{LocalHost, Options};
 use reqwest::{Client, Method};
-use serde_json::{Value, json};
 
 use crate::{
     handler::Step,
-    rig::{LIMIT, Rig, until},
+    rig::{LIMIT, Rig},
 };
 
 struct Admin {
@@ -25,12 +24,6 @@ impl Admin {
         let url = format!("http://127.0.0.1:{}/admin/{path}", self.host.admin_port().unwrap());
         let response = self.client.request(method, url).body(body).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
-    }
-
-    async fn drain_status(&self) -> Value {
-        let (status, body) = self.send(Method::GET, "host/drain/status", "").await;
-        assert_eq!(status, 200);
-        serde_json::from_str(&body).unwrap()
     }
 }
 
@@ -74,45 +67,11 @@ async fn what_cannot_be_called_is_refused() {
 async fn a_disabled_function_can_still_be_called() {
     let rig = Rig::new().await;
     let mut options = Options { admin_port: Some(0), ..rig.options() };
-    options.settings.insert("AzureWebJobs.orders.Disabled".to_owned(), "true".to_owned());
+    options.settings.insert("azurewebjobs_Orders_disabled".to_owned(), "1".to_owned());
     let host = LocalHost::start(options).await.unwrap();
+    assert!(host.functions().eq([("clock", "timerTrigger", false), ("orders", "queueTrigger", true)]));
     rig.account.put("in-queue", "an order").await.unwrap();
     assert!(host.invoke("orders", Some("by hand")).await.unwrap().succeeded);
     assert_eq!(rig.texts("in-queue").await, ["an order"]);
     assert_eq!(rig.requests("orders").len(), 1);
-}
-
-#[tokio::test]
-async fn a_health_check_asks_the_handler_and_a_ping_does_not() {
-    let rig = Rig::new().await;
-    let admin = Admin::new(&rig).await;
-    assert_eq!(admin.send(Method::GET, "host/ping", "").await.0, 200);
-    assert_eq!(rig.requests("").len(), 1);
-    assert_eq!(admin.send(Method::POST, "host/ping?checkHealth=1", "").await.0, 200);
-    let probes = rig.requests("");
-    assert_eq!(probes.len(), 2);
-    assert_eq!(probes[0].head, probes[1].head);
-}
-
-#[tokio::test]
-async fn a_drained_host_finishes_what_it_has_and_takes_nothing_new() {
-    let rig = Rig::new().await;
-    rig.script("orders", &[Step::After("open".to_owned())]);
-    // With one message in hand the listener does not look for another one.
-    rig.set("host.json", "/extensions/queues/batchSize", json!(1));
-    rig.set("host.json", "/extensions/queues/newBatchThreshold", json!(0));
-    let admin = Admin::new(&rig).await;
-    assert_eq!(admin.drain_status().await, json!({ "state": "Disabled", "outstandingInvocations": 0 }));
-    rig.account.put("in-queue", "first").await.unwrap();
-    rig.called("orders", 1).await;
-    assert_eq!(admin.send(Method::POST, "host/drain", "").await.0, 202);
-    assert_eq!(admin.drain_status().await, json!({ "state": "InProgress", "outstandingInvocations": 1 }));
-    rig.account.put("in-queue", "second").await.unwrap();
-    rig.release("open");
-    until("the end", async || admin.drain_status().await["state"] == "Completed").await;
-    until("one message", async || rig.account.queue_length("in-queue").await.unwrap() == 1).await;
-    assert_eq!(rig.texts("in-queue").await, ["second"]);
-    assert_eq!(admin.host.stopped(), None);
-    // A call by hand still works.
-    assert!(admin.host.invoke("orders", Some("by hand")).await.unwrap().succeeded);
 }

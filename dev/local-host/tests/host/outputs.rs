@@ -22,7 +22,7 @@ async fn sent(rig: &Rig, out: &Value) -> Vec<String> {
 
 #[tokio::test]
 async fn a_value_is_rewritten_before_it_is_sent() {
-    let cases: [(Value, &[&str]); 16] = [
+    let cases: [(Value, &[&str]); 15] = [
         (json!("hello"), &["hello"]),
         // Only base64 arrives as it is.
         (json!("eyJhIjoxLjEwfQ=="), &[r#"{"a":1.10}"#]),
@@ -33,7 +33,6 @@ async fn a_value_is_rewritten_before_it_is_sent() {
             &["{\n  \"a\": 1.1,\n  \"b\": 100.0,\n  \"t\": \"2024-08-01T00:00:00.5Z\"\n}"],
         ),
         (json!("{'a':1,}"), &["{\n  \"a\": 1\n}"]),
-        (json!("{broken}"), &["{broken}"]),
         (json!({ "b": 1, "a": [] }), &["{\n  \"a\": [],\n  \"b\": 1\n}"]),
         (json!(["x", 1, true, null, { "a": 1 }]), &["x", "1", "True", "", "{\n  \"a\": 1\n}"]),
         (json!("[\"x\",\"y\"]"), &["x", "y"]),
@@ -57,13 +56,6 @@ async fn a_word_that_is_base64_by_accident_is_decoded() {
     for (index, word) in ["test", "true", "deadbeef"].into_iter().enumerate() {
         assert_eq!(sent(&rig, &json!(word)).await[index], word);
     }
-}
-
-#[tokio::test]
-async fn a_binary_output_is_not_decoded() {
-    let rig = Rig::new().await;
-    rig.set("orders/function.json", "/bindings/1/dataType", json!("binary"));
-    assert_eq!(sent(&rig, &json!("test")).await, ["test"]);
 }
 
 #[tokio::test]
@@ -100,17 +92,6 @@ async fn a_return_value_that_is_an_object_leaks_into_the_outputs() {
         (rig.texts("out-queue").await, rig.texts("copy-queue").await),
         (vec!["b-".to_owned()], vec!["a-".to_owned()])
     );
-}
-
-#[tokio::test]
-async fn a_return_value_goes_to_its_binding() {
-    let rig = Rig::new().await;
-    rig.set("orders/function.json", "/bindings/1/name", json!("$return"));
-    rig.script("orders", &[reply(&json!({ "ReturnValue": { "copy": "not an output" } }))]);
-    let host = rig.start().await;
-    assert!(host.deliver("orders", "x").await.unwrap().succeeded);
-    assert_eq!(rig.texts("out-queue").await, ["{\n  \"copy\": \"not an output\"\n}"]);
-    assert!(rig.texts("copy-queue").await.is_empty());
 }
 
 #[tokio::test]

