@@ -320,6 +320,6 @@ mod tests {
         assert_eq!(exception["InnerException"]["StatusCode"], 500);
         assert_eq!(exception["InnerException"]["Message"], message);
         assert_eq!(exception["InnerException"]["Source"], "System.Net.Http");
-        assert!((4_000..8_000).contains(&retry["Exception"].to_string().len()), "{}", retry.to_string().len());
+        assert!((3_000..4_000).contains(&retry["Exception"].to_string().len()), "{}", retry.to_string().len());
     }
 }

@@ -88,7 +88,7 @@ impl FailedAttempt {
             ("Data", Json::Null),
             ("InnerException", inner),
             ("HelpURL", Json::Null),
-            ("StackTraceString", stack_trace("Microsoft.Azure.WebJobs.Host.Executors.FunctionExecutor", 24)),
+            ("StackTraceString", stack_trace("Microsoft.Azure.WebJobs.Host.Executors.FunctionExecutor", 4)),
             ("RemoteStackTraceString", Json::Null),
             ("RemoteStackIndex", Json::from(0)),
             ("ExceptionMethod", Json::Null),
@@ -109,7 +109,7 @@ impl FailedAttempt {
             ("HelpLink", Json::Null),
             ("Source", text(assembly)),
             ("HResult", Json::from(RESULT)),
-            ("StackTrace", stack_trace("System.Net.Http.HttpResponseMessage.EnsureSuccessStatusCode()", 12)),
+            ("StackTrace", stack_trace("System.Net.Http.HttpResponseMessage.EnsureSuccessStatusCode()", 15)),
         ])
     }
 }

@@ -74,4 +74,15 @@ mod tests {
             assert_eq!(encoding.decode(on_queue), expected, "{encoding:?} {on_queue}");
         }
     }
+
+    #[test]
+    fn base64_is_decoded_as_dotnet_does() {
+        let record = include_str!("../tests/records/base64.json");
+        let record: serde_json::Value = serde_json::from_str(record).unwrap();
+        for case in record["cases"].as_array().unwrap() {
+            let decoded = base64_bytes(case["text"].as_str().unwrap());
+            let text = decoded.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            assert_eq!(text.as_deref(), case["dotnet"].as_str(), "{case}");
+        }
+    }
 }

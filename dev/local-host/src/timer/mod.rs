@@ -87,8 +87,10 @@ impl Timer {
         let mut next = self.schedule.next_after(start)?;
         let mut missed = None;
         if self.is_monitored() {
+            // Locked first, so that nobody takes what is stored for what is known.
+            let mut known = self.known.lock().await;
             let (status, tick) = self.status.at_start(&self.schedule, start).await?;
-            (*self.known.lock().await, missed) = (Some(status), tick);
+            (*known, missed) = (Some(status), tick);
         }
         if let Some(due) = missed {
             self.invoker.console.information(format!("Function '{}' is past due on startup.", self.function.name));

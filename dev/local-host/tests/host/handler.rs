@@ -59,6 +59,8 @@ pub(crate) enum Step {
     Answer(Vec<u8>),
     /// These bytes, and the end of the connection.
     BreakOff(Vec<u8>),
+    /// A line on stdout and one on stderr, then success.
+    Print(Option<String>, Option<String>),
     /// A line on stderr, and the end of the process.
     Exit(String, i32),
     /// No answer, and no end.
@@ -165,6 +167,11 @@ fn invoke(mut stream: &TcpStream, request: &Request) -> bool {
         Step::BreakOff(bytes) => {
             write(stream, &bytes);
             false
+        }
+        Step::Print(out, err) => {
+            out.iter().for_each(|line| println!("{line}"));
+            err.iter().for_each(|line| eprintln!("{line}"));
+            write(stream, &succeed("{}"))
         }
         Step::Exit(last_words, code) => {
             eprintln!("{last_words}");

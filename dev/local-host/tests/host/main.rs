@@ -11,6 +11,7 @@ mod poison;
 mod process;
 mod queue;
 mod recording;
+mod replay;
 mod request;
 mod response;
 mod rig;

@@ -215,7 +215,7 @@ async fn a_retry_knows_the_failure_before_it_in_kilobytes() {
         // All attempts of one tick have one id.
         assert_eq!(context["Exception"]["InstanceId"], invocation.id.to_string());
         assert_eq!(context["Exception"]["Timeout"], Value::Null);
-        assert!((4_000..8_000).contains(&context["Exception"].to_string().len()));
+        assert!((3_000..4_000).contains(&context["Exception"].to_string().len()));
     }
 }
 

@@ -149,7 +149,10 @@ impl Rig {
     }
 
     pub(crate) async fn set_status(&self, last: &str, next: &str) {
-        let status = json!({ "Last": last, "Next": next, "LastUpdated": last });
+        self.write_status(&json!({ "Last": last, "Next": next, "LastUpdated": last })).await;
+    }
+
+    pub(crate) async fn write_status(&self, status: &Value) {
         let blob = local_host::status_blob("localhost", "clock");
         self.account.write_blob(HOSTS, &blob, &status.to_string()).await.unwrap();
     }

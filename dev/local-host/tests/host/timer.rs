@@ -12,6 +12,7 @@ use crate::{
     rig::{HOSTS, LIMIT, LISTENER_LOCK, Rig, until},
 };
 
+const NEVER: &str = "0001-01-01T00:00:00+00:00";
 const LONG_AGO: [&str; 2] = ["2020-06-01T00:00:00+00:00", "2021-01-01T00:00:00+00:00"];
 
 fn after(gate: &str) -> Step {
@@ -38,7 +39,7 @@ async fn the_first_start_remembers_the_next_tick_and_runs_nothing() {
     let host = rig.start().await;
     until("a status", async || has_status(&rig).await).await;
     let status = rig.status().await;
-    assert_eq!(status["Last"], "0001-01-01T00:00:00+00:00");
+    assert_eq!(status["Last"], NEVER);
     assert!(status["Next"].as_str().unwrap().ends_with("-01-01T00:00:00+00:00"), "{status}");
     assert!(host.invocations().is_empty());
 }
@@ -75,7 +76,7 @@ async fn a_tick_is_remembered_across_hosts() {
     until("a status", async || has_status(&rig).await).await;
     host.fire_timer("clock").await.unwrap();
     let stored = rig.status().await;
-    assert_ne!(stored["Last"], "0001-01-01T00:00:00+00:00");
+    assert_ne!(stored["Last"], NEVER);
     host.stop().await;
     let host = rig.start().await;
     host.fire_timer("clock").await.unwrap();
@@ -108,8 +109,22 @@ async fn another_schedule_than_the_remembered_one_is_not_past_due() {
     rig.set_status(LONG_AGO[0], "2020-06-01T01:00:00+00:00").await;
     let host = rig.start().await;
     until("the new status", async || rig.status().await["Next"] != "2020-06-01T01:00:00+00:00").await;
+    let status = rig.status().await;
+    // It begins anew, so that the next start knows what it missed of this schedule.
+    assert_eq!(status["Last"], NEVER);
+    assert!(status["LastUpdated"].as_str().unwrap() > LONG_AGO[1], "{status}");
     host.fire_timer("clock").await.unwrap();
     assert_eq!(past_due(&rig), [false]);
+}
+
+#[tokio::test]
+async fn a_changed_schedule_that_never_ticked_can_be_past_due() {
+    let rig = Rig::new().await;
+    let status = json!({ "Last": NEVER, "Next": LONG_AGO[1], "LastUpdated": LONG_AGO[0] });
+    rig.write_status(&status).await;
+    let host = rig.start().await;
+    host.wait_for(|all| all.len() == 1, LIMIT).await.unwrap();
+    assert_eq!(past_due(&rig), [true]);
 }
 
 #[tokio::test]
@@ -134,7 +149,7 @@ async fn a_run_on_a_start_leaves_the_next_tick_to_its_time() {
     let planned = rig.status().await["Next"].clone();
     let released = OffsetDateTime::now_utc();
     rig.release("open");
-    until("the new status", async || rig.status().await["Last"] != "0001-01-01T00:00:00+00:00").await;
+    until("the new status", async || rig.status().await["Last"] != NEVER).await;
     let status = rig.status().await;
     // The run began before it was let go, and the tick of New Year is not done by it.
     assert!(OffsetDateTime::parse(status["Last"].as_str().unwrap(), &Rfc3339).unwrap() < released, "{status}");
@@ -182,8 +197,8 @@ async fn a_tick_retries_under_one_id_and_is_remembered_after_the_last_attempt() 
     assert!(timers.iter().all(|timer| *timer == timers[0]), "{timers:?}");
     host.wait_for_line("Function execution failed after '2' retries.", LIMIT).await.unwrap();
     // It counts as done, although it failed.
-    assert_eq!(before["Last"], LONG_AGO[0]);
-    assert_ne!(rig.status().await["Last"], LONG_AGO[0]);
+    assert_eq!(before["Last"], NEVER);
+    assert_ne!(rig.status().await["Last"], NEVER);
 }
 
 #[tokio::test]
