@@ -13,7 +13,8 @@ mod rig;
 
 use std::{
     fs,
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -37,12 +38,16 @@ struct Running {
 
 impl Running {
     async fn new(rig: Rig) -> Self {
-        let values =
-            json!({ "AzureWebJobsStorage": "UseDevelopmentStorage=true", "FUNCTIONS_WORKER_RUNTIME": "custom" });
-        rig.write("local.settings.json", &json!({ "IsEncrypted": false, "Values": values }));
+        // As an editor on Windows and a Mac leave them, with a queue that only the shell names.
+        let settings = "\u{feff}{\r\n  // mine\r\n  \"IsEncrypted\": false,\r\n  \"Values\": { \"AzureWebJobsStorage\": \"-\", },\r\n}\r\n";
+        let settings: Vec<u8> = settings.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        fs::write(rig.path().join("local.settings.json"), settings).unwrap();
+        fs::write(rig.path().join("orders/.DS_Store"), "").unwrap();
+        rig.set("orders/function.json", "/bindings/0/queueName", json!("%Orders:Queue%"));
         let output = rig.path().join("output");
         let mut command = Command::new(env!("CARGO_BIN_EXE_dev"));
         command.args(["start", "--free-ports", "--app"]).arg(rig.path());
+        command.envs([("ORDERS__QUEUE", "in-queue"), ("AzureFunctionsJobHost__concurrency__x", "1")]);
         command.stdin(Stdio::null()).stdout(fs::File::create(&output).unwrap()).stderr(Stdio::inherit());
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let running = Self { child: command.spawn().unwrap(), rig, output };
@@ -136,6 +141,8 @@ async fn the_console_reads_as_under_core_tools_and_ctrl_c_leaves_no_process_behi
     running.prints("System.Net.Http:").await;
     let lines = running.lines();
 
+    let not_imitated = "host.json: 'concurrency.x' is not imitated by the local host";
+    assert!(lines.iter().any(|line| line.ends_with(not_imitated)), "{lines:#?}");
     let functions = lines.iter().position(|line| line == "Functions:").unwrap();
     let listed: Vec<_> = lines[functions + 1..].iter().filter(|line| line.starts_with('\t')).take(2).collect();
     assert_eq!(listed, ["\tclock: timerTrigger", "\torders: queueTrigger"]);
@@ -176,4 +183,47 @@ async fn even_when_it_is_killed_itself_storage_and_handler_end() {
     kill_process(running.id(), Signal::KILL).unwrap();
     running.ended().await;
     until("the end of all", async || !ports.iter().any(|port| is_open(*port)) && !is_left(&ports)).await;
+}
+
+#[tokio::test]
+async fn a_start_that_fails_names_the_cause_and_the_cure() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().port();
+    let values = json!({ "AzureWebJobsStorage": "UseDevelopmentStorage=true" });
+    let chosen = json!({ "IsEncrypted": false, "Host": { "LocalHttpPort": taken }, "Values": values }).to_string();
+    for (name, settings) in [("app", r#"{ "IsEncrypted": false }"#), ("chosen", &chosen), ("broken", "{")] {
+        fs::create_dir(path(name)).unwrap();
+        fs::write(folder.path().join(name).join("local.settings.json"), settings).unwrap();
+    }
+    fs::create_dir_all(path("empty")).unwrap();
+    let func = folder.path().join("func");
+    fs::write(&func, "#!/bin/sh\necho func v1.15.0\n").unwrap();
+    fs::set_permissions(&func, PermissionsExt::from_mode(0o755)).unwrap();
+    let port = taken.to_string();
+    let [app, empty, chosen, broken] = ["app", "empty", "chosen", "broken"].map(path);
+    let cases: [(&[&str], &str, &[&str]); 8] = [
+        (&["--app", "/nowhere/app"], "", &["--app /nowhere/app"]),
+        (&["--free-ports", "--app", &empty], "", &["local.settings.json is missing", "UseDevelopmentStorage=true"]),
+        (&["--free-ports", "--app", &broken], "", &["broken/local.settings.json is not JSON"]),
+        (&["--free-ports", "--app", &app], "", &["cannot read", "app/host.json"]),
+        (&["--app", &app, "--port", &port], "", &["is taken", "--port", "Host.LocalHttpPort", "--free-ports"]),
+        (&["--app", &chosen], "", &["is taken"]),
+        (&["--app", &app, "--port", "1", "--host", "core-tools"], "", &["no `func` on PATH", "--host local"]),
+        (
+            &["--app", &app, "--port", "1", "--host", "core-tools"],
+            &folder.path().display().to_string(),
+            &["is not Core Tools 4", "says 'func v1.15.0'", "--host local"],
+        ),
+    ];
+    for (arguments, func, expected) in cases {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dev"));
+        let others = std::env::var("PATH").unwrap();
+        let others = std::env::split_paths(&others).filter(|folder| !folder.join("func").exists());
+        let search = std::env::join_paths([PathBuf::from(func)].into_iter().chain(others)).unwrap();
+        let output = command.arg("start").args(arguments).env("PATH", search).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && expected.iter().all(|text| said.contains(text)), "{arguments:?}: {said}");
+    }
 }

@@ -12,14 +12,15 @@ const DEPTH: usize = 64;
 /// Reads a file that holds one JSON object.
 pub(super) fn read_object(file: &Path) -> Result<Json> {
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let text = decode(&bytes).with_context(|| format!("{} is neither UTF-8 nor UTF-16", file.display()))?;
+    let text = decode_text(&bytes).with_context(|| format!("{} is neither UTF-8 nor UTF-16", file.display()))?;
     match Json::parse(&text, DEPTH).with_context(|| format!("{} is not JSON", file.display()))? {
         object @ Json::Object(_) => Ok(object),
         _ => bail!("{} is not a JSON object", file.display()),
     }
 }
 
-fn decode(bytes: &[u8]) -> Option<String> {
+/// Decodes UTF-8, or UTF-16 by its byte order mark, without that mark; none when it is neither.
+pub fn decode_text(bytes: &[u8]) -> Option<String> {
     match bytes {
         [0xFF, 0xFE, rest @ ..] => utf16(rest, u16::from_le_bytes),
         [0xFE, 0xFF, rest @ ..] => utf16(rest, u16::from_be_bytes),

@@ -22,6 +22,7 @@ use anyhow::{Context, Result, ensure};
 
 use configuration::Configuration;
 
+pub use files::decode_text;
 pub use host_json::{HostJson, MessageEncoding, Queues};
 pub use schedule::Schedule;
 pub use settings::{local_http_port, local_settings};

@@ -54,14 +54,14 @@ impl QueueListener {
         let listener = Arc::new(self);
         let mut messages = JoinSet::new();
         let mut message_written = listener.invoker.message_written.subscribe();
-        let mut misses = 0;
+        let (mut misses, mut trouble) = (0, String::new());
         while !listener.shutdown.stop.is_cancelled() {
             while messages.try_join_next().is_some() {}
             if listener.in_flight.load(Ordering::SeqCst) > listener.threshold() {
                 listener.one_done.notified().await;
                 continue;
             }
-            let received = listener.receive().await;
+            let received = listener.receive(&mut trouble).await;
             misses = if received.is_empty() { misses + 1 } else { 0 };
             for message in received {
                 listener.in_flight.fetch_add(1, Ordering::SeqCst);
@@ -83,14 +83,22 @@ impl QueueListener {
         self.options.new_batch_threshold.map_or(default, |threshold| threshold as usize)
     }
 
-    async fn receive(&self) -> Vec<Received> {
+    /// Receives a batch. The same trouble is told only once.
+    async fn receive(&self, trouble: &mut String) -> Vec<Received> {
         let receive = self.account.receive(&self.queue, self.options.batch_size, self.timings.message_visibility);
         match receive.await {
-            Ok(messages) => messages,
+            Ok(messages) => {
+                trouble.clear();
+                messages
+            }
             // A missing queue is not created by its trigger.
             Err(error) if error.status() == Some(404) => Vec::new(),
             Err(error) => {
-                self.invoker.console.warning(format!("Queue listener of {}: {error}", self.function.name));
+                let text = format!("Queue listener of {}: {error}", self.function.name);
+                if *trouble != text {
+                    self.invoker.console.warning(&text);
+                    *trouble = text;
+                }
                 Vec::new()
             }
         }

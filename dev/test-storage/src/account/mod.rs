@@ -138,7 +138,9 @@ impl Account {
             parts.insert(key.trim().to_ascii_lowercase(), value.trim().to_owned());
         }
         if parts.get("usedevelopmentstorage").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-            return Self::on_loopback(EMULATOR_ACCOUNT, EMULATOR_KEY, [10_000, 10_001, 10_002]);
+            let host = parts.get("developmentstorageproxyuri").map_or("http://127.0.0.1", |proxy| proxy.trim_end_matches('/'));
+            let endpoints = [10_000, 10_001, 10_002].map(|port| format!("{host}:{port}/{EMULATOR_ACCOUNT}"));
+            return Self::new(EMULATOR_ACCOUNT, EMULATOR_KEY, endpoints);
         }
         let part = |name: &str| {
             let value = parts.get(&name.to_ascii_lowercase());
@@ -239,6 +241,9 @@ mod tests {
     fn development_storage_is_the_emulator_on_its_standard_ports() {
         let account = Account::from_connection_string("UseDevelopmentStorage=true").unwrap();
         assert_eq!(account.endpoint(Service::Queue), "http://127.0.0.1:10001/devstoreaccount1");
+        let elsewhere = "UseDevelopmentStorage=true;DevelopmentStorageProxyUri=http://data-storage";
+        let account = Account::from_connection_string(elsewhere).unwrap();
+        assert_eq!(account.endpoint(Service::Table), "http://data-storage:10002/devstoreaccount1");
     }
 
     #[test]
