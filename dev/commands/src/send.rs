@@ -90,7 +90,8 @@ fn check_message(message: &str, base64: bool) -> Result<()> {
     let size = if base64 { message.len().div_ceil(3) * 4 } else { message.len() };
     let encoded = if base64 { " as base64" } else { "" };
     ensure!(size <= LARGEST, "the message has {size} bytes{encoded}; a queue takes {LARGEST}");
-    let is_xml = |c: char| !matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
+    let is_xml =
+        |c: char| !matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
     let bad = message.chars().enumerate().find(|(_, character)| !base64 && !is_xml(*character));
     if let Some((place, character)) = bad {
         let code = u32::from(character);

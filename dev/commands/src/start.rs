@@ -160,7 +160,8 @@ fn settings_file(root: &Path) -> Result<PathBuf> {
     let (file, example) = (root.join("local.settings.json"), root.join("local.settings.json.example"));
     if !file.exists() {
         std::fs::copy(&example, &file).with_context(|| {
-            let sample = r#"{ "IsEncrypted": false, "Values": { "AzureWebJobsStorage": "UseDevelopmentStorage=true" } }"#;
+            let sample =
+                r#"{ "IsEncrypted": false, "Values": { "AzureWebJobsStorage": "UseDevelopmentStorage=true" } }"#;
             format!("{} is missing and cannot be copied from its .example: write {sample}", file.display())
         })?;
         println!("Copied local.settings.json.example to local.settings.json: edit it as you like, git ignores it.");
@@ -186,7 +187,10 @@ async fn start_storage(free_ports: bool) -> Result<Option<Azurite>> {
         return azurite.map(Some).with_context(cure);
     }
     let cure = "stop what listens there, or use --free-ports";
-    ensure!(taken.len() == STANDARD_PORTS.len(), "of the ports {STANDARD_PORTS:?} of Azurite {taken:?} are taken: {cure}");
+    ensure!(
+        taken.len() == STANDARD_PORTS.len(),
+        "of the ports {STANDARD_PORTS:?} of Azurite {taken:?} are taken: {cure}"
+    );
     match Account::from_connection_string("UseDevelopmentStorage=true")?.queue_length(QUEUES[0]).await {
         Err(error) if error.status() != Some(404) => {
             Err(error).with_context(|| format!("ports {STANDARD_PORTS:?} are taken, but not by Azurite: {cure}"))
@@ -214,8 +218,9 @@ Stop everything:    Ctrl-C
 /// Reads the settings. The whole environment wins over the file, as with Core Tools, whatever the letter case.
 fn settings(file: &Path) -> Result<BTreeMap<String, String>> {
     let mut settings = local_settings(file)?;
-    let environment: BTreeMap<String, String> =
-        env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+    let environment: BTreeMap<String, String> = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
     let is_set = |name: &String| environment.keys().any(|set| set.eq_ignore_ascii_case(name));
     settings.retain(|name, _| !is_set(name));
     settings.extend(environment);
@@ -230,7 +235,8 @@ async fn run_local_host(
 ) -> Result<()> {
     println!("Host:      the local host, which behaves as `func start` does");
     let (admin_port, sink) = (Some(port), Some::<console::Sink>(console::print));
-    let host = LocalHost::start(Options { app_root, settings, executable, admin_port, sink, ..Options::default() }).await?;
+    let host =
+        LocalHost::start(Options { app_root, settings, executable, admin_port, sink, ..Options::default() }).await?;
     if let Some(port) = host.admin_port() {
         println!("Endpoint:  http://localhost:{port}/admin/functions");
     }

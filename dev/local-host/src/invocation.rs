@@ -84,7 +84,6 @@ pub(crate) struct Invoker {
     encoding: MessageEncoding,
     accounts: BTreeMap<String, Account>,
     running: AtomicUsize,
-    answers_to_drop: AtomicUsize,
     finished: Mutex<Vec<Invocation>>,
     changed: watch::Sender<usize>,
 }
@@ -95,7 +94,8 @@ impl Invoker {
         let client = HandlerClient::new(worker.port, framing, traced);
         let connections = app.functions.iter().flat_map(Function::connections);
         // The host's own storage, where timers keep their status.
-        let accounts = connections.chain([STORAGE]).map(|connection| Ok((connection.to_owned(), account(app, connection)?)));
+        let accounts =
+            connections.chain([STORAGE]).map(|connection| Ok((connection.to_owned(), account(app, connection)?)));
         let accounts = accounts.collect::<Result<_>>()?;
         Ok(Self {
             worker,
@@ -106,7 +106,6 @@ impl Invoker {
             encoding: app.host.queues.message_encoding,
             accounts,
             running: AtomicUsize::new(0),
-            answers_to_drop: AtomicUsize::new(0),
             finished: Mutex::default(),
             changed: watch::Sender::new(0),
         })
@@ -119,11 +118,6 @@ impl Invoker {
     /// Counts the running invocations.
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::SeqCst)
-    }
-
-    /// Treats the next so many answers of the handler as if the connection had broken before them.
-    pub(crate) fn drop_answers(&self, count: usize) {
-        self.answers_to_drop.store(count, Ordering::SeqCst);
     }
 
     pub(crate) fn finished(&self) -> MutexGuard<'_, Vec<Invocation>> {
@@ -201,11 +195,7 @@ impl Invoker {
     }
 
     async fn call(&self, call: &Call<'_>, slot: &mut Answer) -> Result<Reply, Failure> {
-        let answer = self.client.post(call).await.map_err(|error| broken(&error.to_string()))?;
-        if self.answers_to_drop.try_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok() {
-            return Err(broken("The response ended prematurely."));
-        }
-        *slot = answer;
+        *slot = self.client.post(call).await.map_err(|error| broken(&error.to_string()))?;
         match judge(slot) {
             Verdict::Failure(failure) => Err(Failure::of_http(failure)),
             // Nothing completes the invocation; only the timeout around this ends it.

@@ -34,4 +34,3 @@ pub use host::{LocalHost, Options};
 pub use invocation::Invocation;
 pub use timer::status_blob;
 pub use timings::Timings;
-pub use worker::ExitZero;

@@ -31,7 +31,8 @@ pub(super) fn load(
     for (index, members) in bindings(&document)?.iter().enumerate() {
         let binding = Binding { members, configuration };
         binding.add(&mut triggers, &mut outputs).with_context(|| format!("bindings[{index}]"))?;
-        warnings.extend(binding.not_imitated().map(|member| not_imitated(name, &format!("bindings[{index}].{member}"))));
+        warnings
+            .extend(binding.not_imitated().map(|member| not_imitated(name, &format!("bindings[{index}].{member}"))));
     }
     ensure!(triggers.len() == 1, "bindings: {} triggers where there must be one", triggers.len());
     let (binding, trigger) = triggers.remove(0);
@@ -107,7 +108,15 @@ impl Binding<'_> {
     /// Lists the members that are not read.
     fn not_imitated(&self) -> impl Iterator<Item = &str> {
         const READ: [&str; 9] = [
-            "type", "direction", "name", "queueName", "connection", "dataType", "schedule", "runOnStartup", "useMonitor",
+            "type",
+            "direction",
+            "name",
+            "queueName",
+            "connection",
+            "dataType",
+            "schedule",
+            "runOnStartup",
+            "useMonitor",
         ];
         let is_read = |name: &str| READ.iter().any(|read| read.eq_ignore_ascii_case(name));
         let members = if let Json::Object(members) = self.members { members.as_slice() } else { &[] };
@@ -135,7 +144,10 @@ impl Binding<'_> {
         let name = self.configuration.resolve(&text).context("queueName")?.to_lowercase();
         let characters = name.chars().all(|character| character.is_ascii_alphanumeric() || character == '-');
         let dashes = name.starts_with('-') || name.ends_with('-') || name.contains("--");
-        ensure!((3..=63).contains(&name.len()) && characters && !dashes, "queueName: '{name}' is not a valid queue name");
+        ensure!(
+            (3..=63).contains(&name.len()) && characters && !dashes,
+            "queueName: '{name}' is not a valid queue name"
+        );
         Ok(name)
     }
 }

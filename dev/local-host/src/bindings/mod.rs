@@ -319,7 +319,12 @@ mod tests {
             ("host.json", "/extensions/queue", json!({ "batchSize": 1 }), "extensions.queue.batchSize"),
             ("host.json", "/retry", json!({ "strategy": "fixedDelay" }), "retry.strategy"),
             ("q/function.json", "/bindings/0/queue", json!("x"), "bindings[0].queue"),
-            ("q/function.json", "/retry", json!({ "maxRetryCount": 1, "strategy": "fixedDelay", "delayInterval": "1" }), "retry"),
+            (
+                "q/function.json",
+                "/retry",
+                json!({ "maxRetryCount": 1, "strategy": "fixedDelay", "delayInterval": "1" }),
+                "retry",
+            ),
             ("q/function.json", "/disabled", json!(true), "AzureWebJobs.q.Disabled"),
         ];
         for (file, pointer, value, expected) in cases {
@@ -345,7 +350,8 @@ mod tests {
     /// Says what comes of the files and settings of a case, in the terms of the vectors.
     fn read_vector(vectors: &Value, case: &Value) -> Result<Value> {
         let folder = tempfile::tempdir().unwrap();
-        let or = |name: &str, default: &Value| case.get(name).unwrap_or(default).as_str().unwrap_or_default().to_owned();
+        let or =
+            |name: &str, default: &Value| case.get(name).unwrap_or(default).as_str().unwrap_or_default().to_owned();
         let text = |name: &str| case["files"].get(name).unwrap_or(&vectors[name]).as_str().unwrap();
         let host = text("host.json").replace("@HOST@", &or("host", &Value::Null));
         let function = text("function.json").replace("@BINDING@", &or("binding", &vectors["binding"]));
@@ -353,7 +359,8 @@ mod tests {
         for (name, text) in [("host.json", host), ("function/function.json", function)] {
             fs::write(folder.path().join(name), encode(&text, case["encoding"].as_str())).unwrap();
         }
-        let settings = [&vectors["environment"], &case["environment"]].into_iter().filter_map(Value::as_object).flatten();
+        let settings =
+            [&vectors["environment"], &case["environment"]].into_iter().filter_map(Value::as_object).flatten();
         let settings = settings.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect();
         let mut app = App::load(folder.path(), settings)?;
         app.check_connections();
@@ -379,7 +386,8 @@ mod tests {
                 (None, Ok(read)) => {
                     for (name, expected) in case["uses"].as_object().unwrap() {
                         // A number is a number, with a fraction or without.
-                        let same = read[name] == *expected || read[name].as_f64().is_some_and(|it| expected.as_f64() == Some(it));
+                        let same = read[name] == *expected
+                            || read[name].as_f64().is_some_and(|it| expected.as_f64() == Some(it));
                         assert!(same, "{case}: {read}");
                     }
                 }

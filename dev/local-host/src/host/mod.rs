@@ -25,7 +25,7 @@ use crate::{
     queue_listener::Delivery,
     shutdown::Shutdown,
     timings::Timings,
-    worker::{ExitZero, State, Worker},
+    worker::{State, Worker},
 };
 
 use state::HostState;
@@ -48,8 +48,6 @@ pub struct Options {
     pub sink: Option<Sink>,
     /// The framing of invocations.
     pub framing: Framing,
-    /// The meaning of an exit with code 0.
-    pub exit_zero: ExitZero,
     /// The pauses of the host.
     pub timings: Timings,
 }
@@ -88,7 +86,7 @@ impl LocalHost {
         let shutdown = Shutdown::new();
         // Should the start fail half-way.
         let handler = shutdown.end.clone().drop_guard();
-        let worker = Worker::start(&app, Arc::clone(&console), options.exit_zero, shutdown.clone())?;
+        let worker = Worker::start(&app, Arc::clone(&console), shutdown.clone())?;
         let invoker = Arc::new(Invoker::new(&app, worker, Arc::clone(&console), options.framing)?);
         let timings = options.timings;
         let timers = state::timers(&app, &invoker, &shutdown, timings)?;
@@ -157,8 +155,7 @@ impl LocalHost {
         let function = self.state.queue_function(function)?;
         let first = message(text);
         let second = QueueMessage { dequeue_count: 2, ..first.clone() };
-        let deliver =
-            |message| Delivery { function, message, reason: DELIVERED }.invoke(&self.state.invoker);
+        let deliver = |message| Delivery { function, message, reason: DELIVERED }.invoke(&self.state.invoker);
         let (first, second) = tokio::join!(deliver(&first), deliver(&second));
         Ok([first, second])
     }
@@ -232,11 +229,6 @@ impl LocalHost {
     /// When it is not running.
     pub fn kill_worker(&self) -> Result<()> {
         self.state.invoker.worker.kill()
-    }
-
-    /// Loses the next so many answers of the handler on their way to the host.
-    pub fn drop_answers(&self, count: usize) {
-        self.state.invoker.drop_answers(count);
     }
 
     /// Returns why the host stopped by itself, if it did.

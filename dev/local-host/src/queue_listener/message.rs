@@ -10,11 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use test_storage::{Received, StorageError};
 
-use crate::{
-    bindings::Function,
-    envelope::QueueMessage,
-    message_encoding::Decoded,
-};
+use crate::{bindings::Function, envelope::QueueMessage, message_encoding::Decoded};
 
 use super::{QueueListener, delivery::Delivery};
 

@@ -23,9 +23,6 @@ use crate::{
     console::{Console, Level},
 };
 
-/// A line that starts with this is the host's, and not the user's.
-const FOR_THE_HOST: &str = "LanguageWorkerConsoleLog";
-
 /// The command line and environment of the handler.
 pub(super) struct Launch {
     pub(super) executable: String,
@@ -76,7 +73,7 @@ impl Launch {
         let last_errors = Arc::new(Mutex::new(VecDeque::new()));
         if let Some(stdout) = child.stdout.take() {
             let console = Arc::clone(console);
-            tokio::spawn(for_each_line(stdout, move |line| write(&console, Level::Information, line)));
+            tokio::spawn(for_each_line(stdout, move |line| console.write(Level::Information, line)));
         }
         if let Some(stderr) = child.stderr.take() {
             let (console, last_errors) = (Arc::clone(console), Arc::clone(&last_errors));
@@ -124,17 +121,7 @@ fn write_error(console: &Console, last_errors: &Mutex<VecDeque<String>>, line: S
             last.pop_front();
         }
     }
-    write(console, level, line);
-}
-
-/// Writes a line of the handler, unless it is meant for the host, which shows only the grave ones of these.
-fn write(console: &Console, level: Level, line: String) {
-    let start = line.get(..FOR_THE_HOST.len()).unwrap_or_default();
-    if !start.eq_ignore_ascii_case(FOR_THE_HOST) {
-        console.write(level, line);
-    } else if level != Level::Information {
-        console.write(level, line[FOR_THE_HOST.len()..].to_owned());
-    }
+    console.write(level, line);
 }
 
 /// Returns the level of a line on stderr; those on stdout are information.

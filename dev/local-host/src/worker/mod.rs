@@ -21,7 +21,6 @@ use crate::{bindings::App, console::Console, handler_client::Prober, shutdown::S
 use launch::Launch;
 use supervisor::{ErrorBucket, Probe, Supervisor};
 
-pub use state::ExitZero;
 pub(crate) use state::State;
 
 pub(crate) struct Worker {
@@ -38,7 +37,7 @@ const HTTP_MARGIN: Duration = Duration::from_secs(60);
 
 impl Worker {
     /// Chooses the port and starts the handler in the background, until the host has shut down.
-    pub(crate) fn start(app: &App, console: Arc<Console>, exit_zero: ExitZero, shutdown: Shutdown) -> Result<Self> {
+    pub(crate) fn start(app: &App, console: Arc<Console>, shutdown: Shutdown) -> Result<Self> {
         let port = free_port()?;
         let initialization_timeout = app.host.initialization_timeout;
         let prober =
@@ -48,7 +47,6 @@ impl Worker {
         let supervisor = Supervisor {
             launch: Launch::new(app, port),
             probe: Probe { prober, limit: initialization_timeout },
-            exit_zero,
             console,
             state: state_sender,
             replaced: receiver,

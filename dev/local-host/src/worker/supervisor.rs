@@ -21,7 +21,7 @@ use crate::{
 
 use super::{
     launch::{Launch, Process},
-    state::{ExitZero, State},
+    state::State,
 };
 
 const PROBE_INTERVAL: Duration = Duration::from_millis(25);
@@ -34,7 +34,6 @@ const INTENTIONAL_RESTART: i32 = 200;
 pub(super) struct Supervisor {
     pub(super) launch: Launch,
     pub(super) probe: Probe,
-    pub(super) exit_zero: ExitZero,
     pub(super) console: Arc<Console>,
     pub(super) state: watch::Sender<State>,
     /// The ids of processes that want replacing.
@@ -92,12 +91,12 @@ impl Supervisor {
     }
 
     async fn watch(&mut self, process: &mut Process) -> End {
-        let (id, exit_zero, end) = (process.id(), self.exit_zero, self.shutdown.end.clone());
+        let (id, end) = (process.id(), self.shutdown.end.clone());
         tokio::select! {
             // The end is first: a handler that exits as fast as it starts must not keep the host from it.
             biased;
             () = end.cancelled() => return End::Stop,
-            end = exit(process, exit_zero) => return end,
+            end = exit(process) => return end,
             ready = self.probe.run() => {
                 if !ready {
                     return End::NeverReady;
@@ -110,7 +109,7 @@ impl Supervisor {
             biased;
             () = end.cancelled() => End::Stop,
             end = self.request(id) => end,
-            end = exit(process, exit_zero) => end,
+            end = exit(process) => end,
         }
     }
 
@@ -128,12 +127,12 @@ impl Supervisor {
 }
 
 /// Waits for an exit that the host takes notice of.
-async fn exit(process: &mut Process, exit_zero: ExitZero) -> End {
+async fn exit(process: &mut Process) -> End {
     let Ok(status) = process.child.wait().await else { return std::future::pending().await };
-    match (status.code(), exit_zero) {
-        (Some(INTENTIONAL_RESTART), _) | (Some(0), ExitZero::Restarts) => End::Restart,
-        // Nothing happens: the host takes the handler for alive, and every call is refused.
-        (Some(0), ExitZero::Ignored) => std::future::pending().await,
+    match status.code() {
+        Some(INTENTIONAL_RESTART) => End::Restart,
+        // Nothing happens: the host takes the handler for alive, and every call is refused. Later hosts start it again.
+        Some(0) => std::future::pending().await,
         _ => End::Exited(status),
     }
 }

@@ -299,19 +299,6 @@ async fn an_empty_queue_is_looked_at_less_and_less_often_until_the_host_itself_w
 }
 
 #[tokio::test]
-async fn an_answer_can_be_lost_on_its_way() {
-    let rig = Rig::new().await;
-    let host = rig.start().await;
-    host.drop_answers(1);
-    rig.account.put("in-queue", "an order").await.unwrap();
-    let invocations = host.wait_for(|all| all.len() == 2, LIMIT).await.unwrap();
-    host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
-    let outcomes: Vec<_> = invocations.iter().map(|one| (one.succeeded, one.status, one.dequeue_count)).collect();
-    assert_eq!(outcomes, [(false, None, Some(1)), (true, Some(200), Some(2))]);
-    assert_eq!(rig.requests("orders").len(), 2);
-}
-
-#[tokio::test]
 async fn one_message_can_be_delivered_twice_at_the_same_instant() {
     let rig = Rig::new().await;
     rig.script("orders", &[Step::After("open".to_owned())]);

@@ -44,7 +44,9 @@ fn fill(text: &str, request: &Request) -> String {
     for name in ["ExpirationTime", "InsertionTime", "NextVisibleTime", "Id", "PopReceipt"] {
         text = text.replace(&format!("@{name}@"), &metadata[name].to_string());
     }
-    for (name, value) in [("UtcNow", &metadata["sys"]), ("RandGuid", &metadata["sys"]), ("Next", status), ("LastUpdated", status)] {
+    for (name, value) in
+        [("UtcNow", &metadata["sys"]), ("RandGuid", &metadata["sys"]), ("Next", status), ("LastUpdated", status)]
+    {
         text = text.replace(&format!("@{name}@"), &value[name].to_string());
     }
     text
@@ -189,7 +191,8 @@ fn write_files(rig: &Rig, plain: &Value, case: &Value) {
         fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
     };
     write("handler", &script, 0o755);
-    let members = |value: &'static str, of: &Value| of.get(value).and_then(Value::as_object).cloned().unwrap_or_default();
+    let members =
+        |value: &'static str, of: &Value| of.get(value).and_then(Value::as_object).cloned().unwrap_or_default();
     for (name, text) in plain.as_object().unwrap().clone().into_iter().chain(members("files", case)) {
         write(&name, text.as_str().unwrap(), 0o644);
     }
@@ -279,11 +282,18 @@ async fn a_timer_and_what_is_started_by_hand_is_sent() {
 async fn a_consumer_gets_what_its_encoding_makes_of_a_message() {
     for case in cases(&read(include_str!("../records/consumers.json"))) {
         let rig = Rig::new().await;
-        rig.set("host.json", "/extensions/queues/messageEncoding", case["encoding"].as_str().unwrap_or("base64").into());
+        rig.set(
+            "host.json",
+            "/extensions/queues/messageEncoding",
+            case["encoding"].as_str().unwrap_or("base64").into(),
+        );
         rig.account.put("in-queue", case["sent"].as_str().unwrap()).await.unwrap();
         let host = rig.start().await;
         host.drain(&rig.account, "in-queue", LIMIT).await.unwrap();
         let calls: Vec<_> = rig.requests("orders").iter().map(|call| call.json()["Data"]["msg"].clone()).collect();
-        assert_eq!((json!(calls), json!(rig.texts("in-queue-poison").await)), (case["calls"].clone(), case["poison"].clone()));
+        assert_eq!(
+            (json!(calls), json!(rig.texts("in-queue-poison").await)),
+            (case["calls"].clone(), case["poison"].clone())
+        );
     }
 }

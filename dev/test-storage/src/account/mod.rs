@@ -138,7 +138,8 @@ impl Account {
             parts.insert(key.trim().to_ascii_lowercase(), value.trim().to_owned());
         }
         if parts.get("usedevelopmentstorage").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-            let host = parts.get("developmentstorageproxyuri").map_or("http://127.0.0.1", |proxy| proxy.trim_end_matches('/'));
+            let host =
+                parts.get("developmentstorageproxyuri").map_or("http://127.0.0.1", |proxy| proxy.trim_end_matches('/'));
             let endpoints = [10_000, 10_001, 10_002].map(|port| format!("{host}:{port}/{EMULATOR_ACCOUNT}"));
             return Self::new(EMULATOR_ACCOUNT, EMULATOR_KEY, endpoints);
         }
