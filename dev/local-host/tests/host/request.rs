@@ -1,14 +1,11 @@
 //! The request that the handler gets: headers, framing, and a body in which almost everything is encoded twice.
 
-use std::collections::BTreeMap;
-
 use local_host::{Framing, LocalHost, Options};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     handler::Step,
-    recording::Request,
     rig::{LIMIT, Rig},
 };
 
@@ -99,22 +96,6 @@ async fn a_queue_message_is_sent_to_the_letter() {
 }
 
 #[tokio::test]
-async fn the_fields_of_a_message_are_spread_over_the_metadata() {
-    let rig = Rig::new().await;
-    let message = r#" {"order":42,"price":1.10,"ok":true,"when":"2026-08-31T10:15:30.123Z","to":{"city":"X","n":1},"list":[1],"nil":null,"msg":"again"} "#;
-    let metadata = metadata_of(&rig, message).await;
-    assert_eq!(metadata["order"], json!("\"42\""));
-    assert_eq!(metadata["price"], json!("\"1.1\""));
-    assert_eq!(metadata["ok"], json!("\"True\""));
-    assert_eq!(metadata["when"], json!("\"08/31/2026 10:15:30\""));
-    assert_eq!(metadata["to"], json!({ "city": "X", "n": 1 }));
-    assert_eq!(metadata["msg"], json!("\"again\""));
-    assert_eq!((&metadata["list"], &metadata["nil"]), (&Value::Null, &Value::Null));
-    // The message itself is untouched.
-    assert_eq!(rig.requests("orders")[0].json()["Data"], json!({ "msg": serde_json::to_string(message).unwrap() }));
-}
-
-#[tokio::test]
 async fn a_message_overwrites_the_metadata_whatever_the_case_and_hides_triggers() {
     let rig = Rig::new().await;
     let message = r#"{"dequeueCount":99,"ID":"mine","SYS":{"MethodName":"x"},"fooTrigger":1,"RetryContext":"forged"}"#;
@@ -127,57 +108,6 @@ async fn a_message_overwrites_the_metadata_whatever_the_case_and_hides_triggers(
     for absent in ["dequeueCount", "ID", "SYS", "fooTrigger"] {
         assert_eq!(metadata[absent], Value::Null, "{absent}");
     }
-}
-
-#[tokio::test]
-async fn what_is_not_json_overwrites_the_metadata_all_the_same() {
-    let rig = Rig::new().await;
-    let message = "{dequeueCount: 99, /* mine */ 'id': 'it\\'s \"mine\"', line: 'a\nb', of: NaN, sys: 'x',}";
-    let metadata = metadata_of(&rig, message).await;
-    assert_eq!(metadata["DequeueCount"], json!("\"99\""));
-    assert_eq!(metadata["Id"], json!(r#""it's \"mine\"""#));
-    assert_eq!(metadata["line"], json!(r#""a\nb""#));
-    assert_eq!(metadata["of"], json!("\"NaN\""));
-    assert_eq!(metadata["sys"], json!("\"x\""));
-}
-
-#[tokio::test]
-async fn a_message_that_is_no_object_leaves_the_metadata_alone() {
-    let deep = format!("{{\"id\":1,\"deep\":{}{}}}", "[".repeat(64), "]".repeat(64));
-    for message in ["[{\"id\":1}]", "{\"id\":1", "{\"id\":1} {}", "id: 1", &deep] {
-        let rig = Rig::new().await;
-        let metadata = metadata_of(&rig, message).await;
-        let names: Vec<_> = metadata.as_object().unwrap().keys().cloned().collect();
-        let expected =
-            ["DequeueCount", "ExpirationTime", "Id", "InsertionTime", "NextVisibleTime", "PopReceipt", "sys"];
-        assert_eq!(names, expected, "{message}");
-        assert_ne!(metadata["Id"], json!("\"1\""), "{message}");
-    }
-}
-
-#[tokio::test]
-async fn a_timer_gets_its_schedule_and_its_status() {
-    let rig = Rig::new().await;
-    let host = rig.start().await;
-    crate::rig::until("a status", async || {
-        rig.account
-            .read_blob("azure-webjobs-hosts", &local_host::status_blob("localhost", "clock"))
-            .await
-            .unwrap()
-            .is_some()
-    })
-    .await;
-    host.fire_timer("clock").await.unwrap();
-    let request = &rig.requests("clock")[0];
-    let body = request.json();
-    let (status, sys) = (&body["Data"]["timer"]["ScheduleStatus"], &body["Metadata"]["sys"]);
-    let (next, updated, time, random) = (&status["Next"], &status["LastUpdated"], &sys["UtcNow"], &sys["RandGuid"]);
-    let expected = format!(
-        r#"{{"Data":{{"timer":{{"Schedule":{{"AdjustForDST":true}},"ScheduleStatus":{{"Last":"0001-01-01T00:00:00+00:00","Next":{next},"LastUpdated":{updated}}},"IsPastDue":false}}}},"Metadata":{{"sys":{{"MethodName":"clock","UtcNow":{time},"RandGuid":{random}}},"RetryContext":{{"RetryCount":0,"MaxRetryCount":2,"Exception":null,"Instance":null,"State":{{}}}}}}}}"#
-    );
-    assert_eq!(request.body, expected);
-    assert!(next.as_str().unwrap().ends_with("-01-01T00:00:00+00:00"), "{next}");
-    assert!(updated.as_str().unwrap().ends_with("+00:00"), "{updated}");
 }
 
 #[tokio::test]
@@ -243,26 +173,4 @@ async fn a_retry_after_an_unreadable_answer_carries_that_answer() {
     assert!(host.fire_timer("clock").await.unwrap().succeeded);
     let exception = rig.requests("clock")[1].json()["Metadata"]["RetryContext"]["Exception"].to_string();
     assert!(exception.contains(&"x".repeat(10_000)), "{} characters", exception.len());
-}
-
-#[tokio::test]
-async fn by_hand_a_function_gets_its_input_and_a_message_that_never_was_on_a_queue() {
-    let rig = Rig::new().await;
-    let host = rig.start().await;
-    assert_eq!(host.invoke("orders", Some("{\"a\":1}")).await.unwrap().dequeue_count, Some(0));
-    host.invoke("clock", Some("{\"a\":1}")).await.unwrap();
-    host.invoke("clock", None).await.unwrap();
-    let request = &rig.requests("orders")[0];
-    let metadata: BTreeMap<String, Value> = serde_json::from_value(request.json()["Metadata"].clone()).unwrap();
-    let names: Vec<_> = metadata.keys().map(String::as_str).collect();
-    assert_eq!(names, ["DequeueCount", "ExpirationTime", "InsertionTime", "NextVisibleTime", "a", "msg", "sys"]);
-    assert_eq!(metadata["DequeueCount"], "0");
-    assert_eq!(metadata["ExpirationTime"], "9999-12-31T23:59:59+00:00");
-    assert_eq!(metadata["msg"], json!("\"{\\\"a\\\":1}\""));
-    let echo = |request: &Request| request.json()["Metadata"]["timer"].clone();
-    let echoes: Vec<_> = rig.requests("clock").iter().map(echo).collect();
-    assert_eq!(echoes, [metadata["msg"].clone(), Value::Null]);
-    // What a timer is given is no message: its fields are not spread.
-    let metadata = rig.requests("clock")[0].json()["Metadata"].clone();
-    assert_eq!(metadata.as_object().unwrap().keys().collect::<Vec<_>>(), ["RetryContext", "sys", "timer"]);
 }
