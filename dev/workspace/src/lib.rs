@@ -63,17 +63,17 @@ async fn build(root: &Path, arguments: &[&str], flags: Option<&[String]>) -> Res
     if let Some(flags) = flags {
         command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     }
-    let output = command
+    command
         .args(["build", "--locked", "--bin", "handler"])
         .arg("--message-format=json-render-diagnostics")
         .args(arguments)
         .current_dir(root)
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .context("cannot run cargo")?;
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    // Not by `output`, which would take the compiler's words from the terminal.
+    let cargo = command.spawn().context("cannot run cargo")?;
+    let output = cargo.wait_with_output().await.context("cannot run cargo")?;
     if !output.status.success() {
         bail!("the handler does not build");
     }
