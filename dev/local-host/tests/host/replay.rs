@@ -4,7 +4,7 @@
 //! 3.37 on Linux. Bodies are compared byte for byte, except what differs each time; lines by their sense. Its stops,
 //! kills and timeouts are replayed where the triggers and the process are tested.
 
-use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{StreamExt, stream};
@@ -184,20 +184,27 @@ fn write_files(rig: &Rig, plain: &Value, case: &Value) {
     fs::remove_dir_all(rig.path().join("clock")).unwrap();
     let program = std::env::current_exe().unwrap();
     let script = format!("#!/bin/sh\nexec '{}' {} --exact --nocapture\n", program.display(), handler::TEST);
-    let write = |name: &str, text: &str, mode: u32| {
+    let write = |name: &str, text: &str| {
         let file = rig.path().join(name);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, text).unwrap();
-        fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+        file
     };
-    write("handler", &script, 0o755);
+    // Copied by another process: were it written by this one, a process that another test starts at that moment would
+    // have it open too, and a file that is open for writing cannot be run.
+    let install = |name: &str, mode: u32| {
+        let source = write(&format!("{name}.source"), &script);
+        fs::set_permissions(&source, fs::Permissions::from_mode(mode)).unwrap();
+        assert!(Command::new("cp").arg("-p").arg(source).arg(rig.path().join(name)).status().unwrap().success());
+    };
+    install("handler", 0o755);
     let members =
         |value: &'static str, of: &Value| of.get(value).and_then(Value::as_object).cloned().unwrap_or_default();
     for (name, text) in plain.as_object().unwrap().clone().into_iter().chain(members("files", case)) {
-        write(&name, text.as_str().unwrap(), 0o644);
+        write(&name, text.as_str().unwrap());
     }
     for (name, executable) in members("executables", case) {
-        write(&name, &script, if executable == 1 { 0o755 } else { 0o644 });
+        install(&name, if executable == 1 { 0o755 } else { 0o644 });
     }
 }
 
