@@ -16,8 +16,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
-
 use local_host::bindings::App;
 
 pub use executable::{ExecutableError, Linkage, NEWEST_GLIBC, Version};
@@ -89,7 +87,7 @@ impl Package {
         let app = App::load(root, BTreeMap::new()).and_then(App::whole).map_err(PackageError::App)?;
         let content = read(executable)?;
         Linkage::of(&content).map_err(|source| PackageError::Executable { path: executable.to_owned(), source })?;
-        let mut entries = vec![Entry { name: entry_name(root)?, mode: EXECUTABLE_MODE, content }];
+        let mut entries = vec![Entry { name: entry_name(&app)?, mode: EXECUTABLE_MODE, content }];
         let functions = app.functions.iter().map(|function| format!("{}/function.json", function.name));
         for name in functions.chain([HOST_JSON, LICENSE, NOTICES].map(str::to_owned)) {
             entries.push(Entry { content: read(&root.join(&name))?, name, mode: FILE_MODE });
@@ -132,28 +130,11 @@ fn write(path: &Path, entry: &Entry) -> io::Result<()> {
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(entry.mode))
 }
 
-/// The only parts of `host.json` that say how an entry is called; [`App`] has resolved them into a path already.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct HostJson {
-    custom_handler: CustomHandler,
-}
+/// The path of the handler, as `host.json` has it: [`App`] resolves it into another.
+const EXECUTABLE: &str = "AzureFunctionsJobHost:customHandler:description:defaultExecutablePath";
 
-#[derive(Deserialize)]
-struct CustomHandler {
-    description: Description,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Description {
-    default_executable_path: String,
-}
-
-fn entry_name(root: &Path) -> Result<String, PackageError> {
-    let host: HostJson =
-        serde_json::from_slice(&read(&root.join(HOST_JSON))?).map_err(|error| PackageError::App(error.into()))?;
-    let name = host.custom_handler.description.default_executable_path;
+fn entry_name(app: &App) -> Result<String, PackageError> {
+    let name = app.setting(EXECUTABLE).unwrap_or_default().to_owned();
     if is_plain_path(&name) && !name.contains('%') { Ok(name) } else { Err(PackageError::EntryName(name)) }
 }
 

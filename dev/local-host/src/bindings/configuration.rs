@@ -10,6 +10,11 @@ use anyhow::{Context, Result, bail};
 
 use crate::json::Json;
 
+/// The section of connection strings.
+pub(super) const CONNECTION_STRINGS: &str = "ConnectionStrings";
+/// A variable that begins so is one of them.
+const CONNECTION_STRING: &str = "CUSTOMCONNSTR_";
+
 /// Names in lower case, and beside each value the name as it was written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Configuration(BTreeMap<String, (String, String)>);
@@ -27,7 +32,12 @@ impl Configuration {
     }
 
     pub(super) fn add_environment(&mut self, settings: &BTreeMap<String, String>) {
-        settings.iter().for_each(|(name, value)| self.set(name.replace("__", ":"), value.clone()));
+        for (name, value) in settings {
+            let start = name.get(..CONNECTION_STRING.len()).unwrap_or_default();
+            let among = start.eq_ignore_ascii_case(CONNECTION_STRING).then(|| &name[CONNECTION_STRING.len()..]);
+            let name = among.map_or_else(|| name.clone(), |name| join(CONNECTION_STRINGS, name));
+            self.set(name.replace("__", ":"), value.clone());
+        }
     }
 
     fn set(&mut self, name: String, value: String) {
@@ -67,7 +77,7 @@ impl Configuration {
     }
 }
 
-fn join(path: &str, name: &str) -> String {
+pub(super) fn join(path: &str, name: &str) -> String {
     format!("{path}:{name}")
 }
 

@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use configuration::Configuration;
+use configuration::{CONNECTION_STRINGS, Configuration, join};
 
 pub use files::decode_text;
 pub use host_json::{HostJson, MessageEncoding, Queues};
@@ -187,10 +187,11 @@ impl App {
         self.functions.iter().find(|function| function.name.eq_ignore_ascii_case(name))
     }
 
-    /// Returns the value of a connection: the setting with `AzureWebJobs` in front, or the setting itself.
+    /// Returns the value of a connection: the setting with `AzureWebJobs` in front, or the setting itself. Of each name the
+    /// one among the connection strings comes first.
     pub fn connection_string(&self, connection: &str) -> Option<&str> {
-        let candidates = [format!("AzureWebJobs{connection}"), connection.to_owned()];
-        candidates.iter().find_map(|name| self.setting(name))
+        let names = [&format!("AzureWebJobs{connection}"), connection];
+        names.into_iter().find_map(|name| self.setting(&join(CONNECTION_STRINGS, name)).or(self.setting(name)))
     }
 
     /// Says whether there is a connection, be it one that only the real host can use.
@@ -198,8 +199,9 @@ impl App {
         self.connection_string(connection).is_some() || self.configuration.below(connection).next().is_some()
     }
 
-    /// Returns a setting, whatever the case of its name.
-    pub(crate) fn setting(&self, name: &str) -> Option<&str> {
+    /// Returns a setting, or by its path in the section `AzureFunctionsJobHost` a member of `host.json`, whatever the case
+    /// of its name.
+    pub fn setting(&self, name: &str) -> Option<&str> {
         self.configuration.get(name)
     }
 }
@@ -404,6 +406,7 @@ mod tests {
             (r#"{"IsEncrypted":false,"Values":{"A":"1","B":null}}"#, "1"),
             ("{\r\n  // mine\r\n  'isEncrypted': false,\r\n  \"values\": { \"A\": true, },\r\n}", "true"),
             (r#"{"IsEncrypted":"false","Values":{"A":1.50}}"#, "1.50"),
+            (r#"{"IsEncrypted":false,"ConnectionStrings":{"A":"5"},"Values":{"A":"1"}}"#, "1"),
             (r#"{"Values":{}}"#, "IsEncrypted"),
             (r#"{"IsEncrypted":true}"#, "IsEncrypted"),
             (r#"{"IsEncrypted":false,"Values":{"A":[1]}}"#, "Values.A"),
@@ -416,6 +419,11 @@ mod tests {
             let result = local_settings(&file).map_or_else(|error| format!("{error:#}"), |values| values["A"].clone());
             assert!(result.contains(expected), "{text}: {result}");
         }
+        fs::write(&file, r#"{"IsEncrypted":false,"ConnectionStrings":{"A":"5","B":{"ConnectionString":"6"}}}"#)
+            .unwrap();
+        let expected = [("ConnectionStrings:A", "5"), ("ConnectionStrings:B", "6")];
+        let values = local_settings(&file).unwrap();
+        assert!(values.iter().map(|(name, value)| (name.as_str(), value.as_str())).eq(expected), "{values:?}");
         fs::write(&file, r#"{"IsEncrypted":false,"Host":{"LocalHttpPort":"7072"}}"#).unwrap();
         assert_eq!(local_http_port(&file).unwrap(), Some(7072));
     }

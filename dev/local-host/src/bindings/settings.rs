@@ -7,9 +7,12 @@ use anyhow::{Context, Result, ensure};
 
 use crate::json::Json;
 
-use super::{configuration::number, files::read_object};
+use super::{
+    configuration::{CONNECTION_STRINGS, join, number},
+    files::read_object,
+};
 
-/// Reads the values of a local settings file.
+/// Reads the values and the connection strings of a local settings file.
 ///
 /// # Errors
 /// When the file is missing, malformed, or counts as encrypted.
@@ -21,13 +24,25 @@ pub fn local_settings(file: &Path) -> Result<BTreeMap<String, String>> {
         "{}: IsEncrypted must be false; without it the values count as encrypted",
         file.display()
     );
-    let Some(Json::Object(values)) = document.member_in_any_case("Values") else { return Ok(BTreeMap::new()) };
-    let given = values.iter().filter(|(_, value)| *value != Json::Null);
-    let text = |(name, value): &(String, Json)| {
-        let text = value.scalar().with_context(|| format!("{}: Values.{name} is no text", file.display()))?;
-        Ok((name.clone(), text))
+    let text = |section: &str, name: &str, value: &Json| {
+        value.scalar().with_context(|| format!("{}: {section}.{name} is no text", file.display()))
     };
-    given.map(text).collect()
+    let mut settings = BTreeMap::new();
+    for (name, value) in members(&document, "Values") {
+        settings.insert(name.clone(), text("Values", name, value)?);
+    }
+    for (name, value) in members(&document, CONNECTION_STRINGS) {
+        let value = value.member_in_any_case("ConnectionString").unwrap_or(value);
+        settings.insert(join(CONNECTION_STRINGS, name), text(CONNECTION_STRINGS, name, value)?);
+    }
+    Ok(settings)
+}
+
+/// Returns the members of a section that are given.
+fn members<'a>(document: &'a Json, section: &str) -> impl Iterator<Item = &'a (String, Json)> {
+    let members = document.member_in_any_case(section);
+    let members = if let Some(Json::Object(members)) = members { members.as_slice() } else { &[] };
+    members.iter().filter(|(_, value)| *value != Json::Null)
 }
 
 /// Reads the port that a local settings file chooses, `Host.LocalHttpPort`.

@@ -299,6 +299,25 @@ async fn an_empty_queue_is_looked_at_less_and_less_often_until_the_host_itself_w
 }
 
 #[tokio::test]
+async fn the_same_trouble_at_every_look_is_told_once() {
+    let rig = Rig::new().await;
+    let (proxy, host) = behind_proxy(&rig, Timings::default()).await;
+    for _ in 0..2 {
+        let refusal =
+            || Fault::Status(403, vec![("x-ms-error-code", "AuthenticationFailed".to_owned())], String::new());
+        proxy.set_rule(move |request| if request.kind == Kind::GetMessages { refusal() } else { Fault::Pass });
+        let looks = proxy.kinds().len();
+        until("five looks", async || proxy.kinds().len() >= looks + 5).await;
+        proxy.lift();
+        let before = host.invocations().len();
+        rig.account.put("in-queue", "an order").await.unwrap();
+        host.wait_for(|all| all.len() > before, LIMIT).await.unwrap();
+    }
+    let told = host.lines().iter().filter(|line| line.text.contains("Queue listener of orders: ")).count();
+    assert_eq!(told, 2);
+}
+
+#[tokio::test]
 async fn one_message_can_be_delivered_twice_at_the_same_instant() {
     let rig = Rig::new().await;
     rig.script("orders", &[Step::After("open".to_owned())]);
