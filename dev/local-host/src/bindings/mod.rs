@@ -169,14 +169,14 @@ impl App {
     /// When it would not, or there is none.
     pub fn whole(self) -> Result<Self> {
         ensure!(self.faults.is_empty(), self.faults.join("; "));
-        self.any()
+        self.usable()
     }
 
     /// Makes sure that the host would run some function.
     ///
     /// # Errors
     /// When it would not.
-    pub(crate) fn any(self) -> Result<Self> {
+    pub(crate) fn usable(self) -> Result<Self> {
         let faults = if self.faults.is_empty() { "no folder has a function.json" } else { &self.faults.join("; ") };
         ensure!(!self.functions.is_empty(), "No job functions found in {}: {faults}", self.root.display());
         Ok(self)

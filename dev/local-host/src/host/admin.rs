@@ -1,5 +1,5 @@
-//! The endpoint that runs a function by hand, `POST /admin/functions/{name}`. None other of the host's has anything to
-//! do with a handler.
+//! The endpoint that runs a function by hand, `POST /admin/functions/{name}`. The others of the real host do not concern
+//! a handler.
 //! <https://learn.microsoft.com/azure/azure-functions/functions-manually-run-non-http>
 
 use std::{convert::Infallible, net::Ipv4Addr, sync::Arc};

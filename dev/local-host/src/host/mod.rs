@@ -76,7 +76,7 @@ impl LocalHost {
     pub async fn start(options: Options) -> Result<Self> {
         let mut app = App::load(&options.app_root.canonicalize().context("app folder")?, options.settings)?;
         app.check_connections();
-        let mut app = app.any()?;
+        let mut app = app.usable()?;
         if let Some(executable) = options.executable {
             app.host.executable = executable.into_os_string().into_string().ok().context("path is not UTF-8")?;
         }
