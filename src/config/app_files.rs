@@ -73,7 +73,7 @@ impl<'a> AppFiles<'a> {
 
     /// Reads which queue triggers the function.
     pub(super) fn trigger(&self) -> Result<Trigger, String> {
-        let bindings = member(&self.function_json, "bindings").and_then(Value::as_array).into_iter().flatten();
+        let bindings = self.function_json["bindings"].as_array().into_iter().flatten();
         let is_trigger = |binding: &&Value| text(binding, "type").eq_ignore_ascii_case("queueTrigger");
         let binding = bindings.into_iter().find(is_trigger);
         let binding = binding.ok_or_else(|| format!("{FUNCTION_JSON} has no binding of type queueTrigger"))?;
@@ -107,15 +107,17 @@ impl<'a> AppFiles<'a> {
         if let Some((name, value)) = self.setting(key) {
             return (name.to_owned(), Some(value.to_owned()));
         }
-        let path = key.split(':').skip(1);
-        let found = path.clone().try_fold(&self.host_json, member);
-        let text = found.and_then(|value| value.as_str().map(str::to_owned).or_else(|| Some(value.to_string())));
-        let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty() && text != "null");
-        (format!("{} in host.json", path.collect::<Vec<_>>().join(".")), text)
+        let (_, path) = key.split_once(':').unwrap_or_default();
+        let found = at(&self.host_json, path).filter(|value| !value.is_null());
+        let text = found.map(|value| value.as_str().map_or_else(|| value.to_string(), |text| text.trim().to_owned()));
+        (format!("{} in host.json", path.replace(':', ".")), text.filter(|text| !text.is_empty()))
     }
 
     /// Puts settings in the place of their names between percent signs.
     fn resolve(&self, text: &str) -> Result<String, String> {
+        if text.matches('%').count() % 2 == 1 {
+            return Err(format!("queueName in {FUNCTION_JSON} is {text:?}, in which a percent sign has no other"));
+        }
         let parts = text.split('%').enumerate().map(|(index, part)| match index % 2 {
             0 => Ok(part),
             _ => self
@@ -126,16 +128,22 @@ impl<'a> AppFiles<'a> {
         parts.collect()
     }
 
+    /// Finds a setting by its key, in which only colons separate, whereas the environment may have `__` for them.
     fn setting(&self, key: &str) -> Option<(&'a str, &'a str)> {
-        let key = key.replace("__", ":");
         let mut settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.trim()));
-        settings.find(|(name, value)| name.replace("__", ":").eq_ignore_ascii_case(&key) && !value.is_empty())
+        settings.find(|(name, value)| name.replace("__", ":").eq_ignore_ascii_case(key) && !value.is_empty())
     }
 }
 
 fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     let mut members = value.as_object()?.iter();
     members.find_map(|(other, value)| other.eq_ignore_ascii_case(name).then_some(value))
+}
+
+/// Finds a value by its path, whose parts colons separate, in the names too.
+fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    let deeper = || path.rmatch_indices(':').find_map(|(end, _)| at(member(value, &path[..end])?, &path[end + 1..]));
+    member(value, path).or_else(deeper)
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
@@ -145,6 +153,10 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 fn read_json(path: &Path) -> Result<Value, String> {
     let bytes = fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
     let parse = |text: String| parse_to_serde_value(&text, &ParseOptions::default()).map_err(|error| error.to_string());
+    let parse = |text| match parse(text)? {
+        value @ Value::Object(_) => Ok(value),
+        _ => Err("it is no object".to_owned()),
+    };
     let value = decode(&bytes).ok_or_else(|| "it is neither UTF-8 nor UTF-16".to_owned()).and_then(parse);
     value.map_err(|error| format!("{} is not JSON: {error}", path.display()))
 }
@@ -162,14 +174,15 @@ fn decode(bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// A [.NET time span](https://learn.microsoft.com/dotnet/api/system.timespan.parse) longer than nothing: `days`,
-/// `[days.]hours:minutes` or `[days.]hours:minutes:seconds[.fraction]`.
+/// A [.NET time span](https://learn.microsoft.com/dotnet/api/system.timespan.parse) of a second or more: `days`,
+/// `[days.]hours:minutes`, `[days.]hours:minutes:seconds[.fraction]`, or the last with `days:` in front.
 fn time_span(text: &str) -> Option<Duration> {
     let text = text.trim();
-    let (days, clock) = match (text.split_once('.'), text.contains(':')) {
-        (_, false) => (text, "0:0"),
-        (Some((days, clock)), true) if !days.contains(':') => (days, clock),
-        (_, true) => ("0", text),
+    let (days, clock) = match (text.split_once('.'), text.split_once(':'), text.matches(':').count()) {
+        (_, None, _) => (text, "0:0"),
+        (_, Some(parts), 3) => parts,
+        (Some((days, clock)), ..) if !days.contains(':') => (days, clock),
+        _ => ("0", text),
     };
     let mut fields = clock.split(':');
     let hours: u64 = fields.next()?.parse().ok().filter(|hours| *hours < 24)?;
@@ -178,7 +191,7 @@ fn time_span(text: &str) -> Option<Duration> {
     let days: u32 = days.parse().ok().filter(|days| *days <= 10_675_198)?;
     let whole = ((u64::from(days) * 24 + hours) * 60 + minutes) * 60;
     let span = Duration::from_secs(whole) + Duration::from_secs_f64(seconds);
-    (fields.next().is_none() && !span.is_zero()).then_some(span)
+    (fields.next().is_none() && span >= Duration::from_secs(1)).then_some(span)
 }
 
 #[cfg(test)]
@@ -210,29 +223,54 @@ mod tests {
         }
     }
 
-    const ORDERS: &[u8] = br#"{"bindings":[{"type":"queueTrigger","queueName":"orders"}]}"#;
-
+    /// The other reader of the vectors is the local host's.
     #[test]
-    fn the_trigger_is_read_as_the_host_reads_it() {
-        let none = br#"{"extensions":{"queues":{"messageEncoding":"none"}}}"#;
-        let (base64, none_as_number) = (
-            br#"{"Extensions":{"Queues":{"MessageEncoding":"BASE64"}}}"#,
-            br#"{"extensions":{"queues":{"messageEncoding":0}}}"#,
-        );
-        let renamed = br#"{"Bindings":[{"type":"timerTrigger"},{"Type":"QueueTrigger","QueueName":"Shop-Orders","connection":"Storage"}]}"#;
-        let by_setting = br#"{"bindings":[{"type":"queueTrigger","queueName":"%SHOP__Queue%-in","connection":""}]}"#;
-        let environment = ("azurefunctionsjobhost__extensions__queues__MESSAGEENCODING", "None");
-        for (host_json, function_json, changes, queue, encoding) in [
-            (&none[..], ORDERS, vec![], "orders", MessageEncoding::None),
-            (none_as_number, ORDERS, vec![], "orders", MessageEncoding::None),
-            (base64, renamed, vec![], "shop-orders", MessageEncoding::Base64),
-            (b"{}", ORDERS, vec![], "orders", MessageEncoding::Base64),
-            (base64, ORDERS, vec![environment], "orders", MessageEncoding::None),
-            (none, by_setting, vec![("shop:QUEUE", "new")], "new-in", MessageEncoding::None),
-        ] {
-            assert_eq!(App::new(host_json, function_json).trigger(&changes), Ok((queue.to_owned(), encoding)));
+    fn the_files_are_read_as_the_vectors_have_it() {
+        let vectors: Value = serde_json::from_str(include_str!("../../tests/configuration-vectors.json")).unwrap();
+        for case in vectors["cases"].as_array().unwrap() {
+            let part = |name: &str| case[name].as_str().or(vectors[name].as_str()).unwrap_or_default();
+            let file = |name: &str, place: &str, part: &str| {
+                let text = case["files"][name].as_str().map(str::to_owned);
+                let text = text.unwrap_or_else(|| vectors[name].as_str().unwrap().replace(place, part));
+                encode(&text, case["encoding"].as_str())
+            };
+            let app = App::new(
+                &file("host.json", "@HOST@", part("host")),
+                &file("function.json", "@BINDING@", part("binding")),
+            );
+            let environment = case["environment"].as_object().into_iter().flatten();
+            let changes: Vec<_> = environment.map(|(name, value)| (name.as_str(), value.as_str().unwrap())).collect();
+            let read = app.trigger(&changes).and_then(|trigger| Ok((trigger, app.limit(&changes)?)));
+            match (&case["fault"], &case["uses"], read) {
+                (Value::String(named), _, Err(fault)) => assert!(fault.contains(named.as_str()), "{case}: {fault}"),
+                // Messages are put back through the account in which they are remembered.
+                (_, _, Err(fault)) => assert!(fault.starts_with("the connection in "), "{case}: {fault}"),
+                (Value::Null, uses, Ok(((queue, encoding), limit))) => {
+                    let encoding = format!("{encoding:?}").to_lowercase();
+                    for (name, read) in [("queue", queue), ("messageEncoding", encoding)] {
+                        assert!(uses.get(name).is_none_or(|expected| *expected == read), "{case}: {read}");
+                    }
+                    let expected =
+                        uses.get("functionTimeout").map(|limit| limit.as_f64().unwrap_or(1_800.0).min(1_800.0));
+                    let expected = expected.map(|limit| limit - (limit / 10.0).min(10.0));
+                    assert!(expected.is_none_or(|expected| expected == limit), "{case}: {limit}");
+                }
+                (_, _, Ok(read)) => panic!("{case}: {read:?}"),
+            }
         }
     }
+
+    fn encode(text: &str, encoding: Option<&str>) -> Vec<u8> {
+        let units = |unit: fn(u16) -> [u8; 2]| format!("\u{feff}{text}").encode_utf16().flat_map(unit).collect();
+        match encoding {
+            None => text.into(),
+            Some("utf-16le with a byte order mark") => units(u16::to_le_bytes),
+            Some("utf-16be with a byte order mark") => units(u16::to_be_bytes),
+            Some(_) => format!("\u{feff}{text}").into(),
+        }
+    }
+
+    const ORDERS: &[u8] = br#"{"bindings":[{"type":"queueTrigger","queueName":"orders"}]}"#;
 
     #[test]
     fn a_trigger_that_cannot_be_understood_is_a_fault() {
@@ -259,47 +297,6 @@ mod tests {
         ] {
             let error = App::new(host_json.as_bytes(), function_json).trigger(&[]).unwrap_err();
             assert!(error.contains(fault), "{error}");
-        }
-    }
-
-    #[test]
-    fn files_may_be_written_by_any_editor() {
-        let text = "{ // ours\r\n \"version\": \"2.0\", \"functionTimeout\": \"00:10:00\", }";
-        let utf_16 = |mark: &[u8], bytes: fn(u16) -> [u8; 2]| {
-            [mark, &text.encode_utf16().flat_map(bytes).collect::<Vec<_>>()].concat()
-        };
-        for host_json in [
-            text.as_bytes().to_vec(),
-            format!("\u{feff}{text}").into_bytes(),
-            utf_16(b"\xff\xfe", u16::to_le_bytes),
-            utf_16(b"\xfe\xff", u16::to_be_bytes),
-        ] {
-            assert_eq!(App::new(&host_json, ORDERS).limit(&[]), Ok(590.0));
-        }
-        assert_eq!(App::new(b"{}", ORDERS).limit(&[]), Ok(290.0), "the default of the host");
-    }
-
-    #[test]
-    fn the_time_limit_of_the_host_is_read_as_the_host_reads_it() {
-        let app = App::new(b"{}", ORDERS);
-        for (text, seconds) in [
-            ("00:05:00", 290.0),
-            ("00:00:01", 0.9),
-            (" 00:01:00 ", 54.0),
-            ("1.00:00:00", 1790.0),
-            ("-1", 1790.0),
-            ("00:05", 290.0),
-            ("00:00:02.5", 2.25),
-            ("1", 1790.0),
-            (" ", 290.0),
-        ] {
-            for name in ["azurefunctionsjobhost__FUNCTIONTIMEOUT", "AzureFunctionsJobHost:functionTimeout"] {
-                assert_eq!(app.limit(&[(name, text)]), Ok(seconds), "{text}");
-            }
-        }
-        assert_eq!(time_span("1.02:03:04.5"), Some(Duration::from_secs_f64(93_784.5)));
-        for bad in ["", "five", "-00:05:00", "24:00:00", "00:60:00", "00:00:60", "00:00:00", "00:00:00:01", "1.2.3"] {
-            assert_eq!(time_span(bad), None, "{bad}");
         }
     }
 }
