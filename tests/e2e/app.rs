@@ -3,7 +3,7 @@
 use local_host::{Invocation, LocalHost, Options, bindings::local_settings};
 use serde_json::Value;
 use std::{collections::BTreeMap, path::Path, time::Duration};
-use test_storage::{Account, Fault, FaultProxy, Row, Service, azurite, from_base64};
+use test_storage::{Account, Fault, FaultProxy, Kind, Request, Row, Service, azurite, from_base64};
 use time::OffsetDateTime;
 use tokio::runtime::{self, Runtime};
 
@@ -21,6 +21,7 @@ pub(crate) struct App {
     pub(crate) tables: FaultProxy,
     pub(crate) queues: FaultProxy,
     pub(crate) host: LocalHost,
+    _shows_soon: FaultProxy,
 }
 
 /// The runtime of a host: the test's own, or for a host that is killed, one of its own.
@@ -77,13 +78,15 @@ impl App {
         (machine, executable): (&Machine, &Path),
     ) -> Self {
         let tables = FaultProxy::start(&account, Service::Table).await.unwrap();
-        let queues = FaultProxy::start(&account, Service::Queue).await.unwrap();
+        let shows_soon = FaultProxy::start(&account, Service::Queue).await.unwrap();
+        shows_soon.set_rule(show_soon(account.sas().to_owned()));
+        let queues = FaultProxy::start(&shows_soon.account(&account), Service::Queue).await.unwrap();
         let settings = settings(&queues.account(&tables.account(&account)), changes);
         let options = Options { executable: Some(executable.to_owned()), ..options(settings) };
         let host = machine.host(options).await;
         // Why a handler did not start is on the console only.
         host.ready().await.unwrap_or_else(|error| panic!("{error:#}\n{:#?}", host.lines()));
-        Self { account, tables, queues, host }
+        Self { account, tables, queues, host, _shows_soon: shows_soon }
     }
 
     /// Starts another host with another handler on the same storage.
@@ -124,14 +127,13 @@ impl App {
         }
     }
 
-    /// Returns everything in the table but the index rows of the records.
+    /// Returns everything in the table but the index rows of the records, and the row by which it is asked for.
     pub(crate) async fn rows(&self) -> Vec<Row> {
-        let rows = self.account.rows(TABLE).await.unwrap();
-        rows.into_iter().filter(|row| !is_index_row(row)).collect()
+        rows(&self.account).await.into_iter().filter(|row| !is_index_row(row)).collect()
     }
 
     pub(crate) async fn index_rows(&self) -> Vec<Row> {
-        self.account.rows(TABLE).await.unwrap().into_iter().filter(is_index_row).collect()
+        rows(&self.account).await.into_iter().filter(is_index_row).collect()
     }
 
     /// Reads the rows of events that are not published.
@@ -152,6 +154,16 @@ impl App {
                 if request.target.contains("/order-events") { fault.clone() } else { Fault::Pass }
             },
         );
+    }
+
+    /// Applies `fault` to all that is asked of the table for an order. It answers others, and when it is asked whether it is
+    /// there.
+    pub(crate) fn fail_orders(&self, fault: Fault) {
+        self.tables.set_rule(move |request| match request.kind {
+            Kind::CreateTable => Fault::Pass,
+            _ if is_probe(request) => Fault::Pass,
+            _ => fault.clone(),
+        });
     }
 
     /// Counts the requests that put a message on the queue of events.
@@ -211,6 +223,38 @@ pub(crate) async fn date(account: &Account, rows: Vec<Row>, time: OffsetDateTime
         change.insert(format!("{property}@odata.type"), "Edm.DateTime".into());
         change.insert(property.to_owned(), time.clone().into());
         account.merge_row(TABLE, &change).await.unwrap();
+    }
+}
+
+/// Returns everything in the table but the row by which it is asked whether it is there.
+pub(crate) async fn rows(account: &Account) -> Vec<Row> {
+    let rows = account.rows(TABLE).await.unwrap();
+    rows.into_iter().filter(|row| text(row, "PartitionKey") != "probe").collect()
+}
+
+/// Says whether a request only asks whether the table is there.
+pub(crate) fn is_probe(request: &Request) -> bool {
+    String::from_utf8_lossy(&request.body).contains(r#""PartitionKey":"probe""#)
+}
+
+/// Says whether a request is the handler's: it signs what it asks for, the host does not.
+pub(crate) fn is_signed(request: &Request) -> bool {
+    request.headers.iter().any(|(name, _)| name == "authorization")
+}
+
+/// Makes the rule that a message which the handler hides for longer is seen after a second. A request with another target
+/// needs another signature, which is that of the account.
+pub(crate) fn show_soon(sas: String) -> impl FnMut(&Request) -> Fault {
+    const HIDDEN: &str = "visibilitytimeout=";
+    move |request| {
+        let Some((before, after)) = request.target.split_once(HIDDEN).filter(|_| is_signed(request)) else {
+            return Fault::Pass;
+        };
+        let mut headers = request.headers.clone();
+        headers.retain(|(name, _)| name != "authorization");
+        let rest = after.trim_start_matches(|character: char| character.is_ascii_digit());
+        let target = format!("{before}{HIDDEN}1{rest}&{sas}");
+        Fault::Instead(Request { target, headers, ..request.clone() })
     }
 }
 

@@ -237,17 +237,16 @@ async fn text_that_breaks_log_lines_is_escaped() {
 }
 
 #[tokio::test]
-async fn a_rejected_message_too_large_for_its_envelope_ends_whole_in_the_poison_queue() {
-    let app = App::start_with(&[("AzureFunctionsJobHost__extensions__queues__visibilityTimeout", "00:00:00")]).await;
+async fn a_rejected_message_too_large_for_its_envelope_is_quarantined_in_parts() {
+    let app = App::start().await;
     let message = format!(r#"{{"amount":1,"note":"{}"}}"#, "n".repeat(65_450));
-    let invocation = app.send(&message).await;
-    assert_eq!(
-        (invocation.succeeded, invocation.reason.as_deref()),
-        (false, Some("Rejected but too large for the quarantine queue"))
-    );
+    assert!(app.send(&message).await.succeeded);
     app.drain().await;
-    assert_eq!(app.poisoned().await, [message]);
-    assert!(app.quarantined().await.is_empty());
+    let parts = app.quarantined().await;
+    let numbers: Vec<_> = parts.iter().map(|part| part["part"].clone()).collect();
+    assert_eq!(numbers, (1..=8).map(|part| json!([part, 8])).collect::<Vec<_>>());
+    assert_eq!(parts.iter().filter_map(|part| part["message"].as_str()).collect::<String>(), message);
+    assert!(app.poisoned().await.is_empty());
 }
 
 #[tokio::test]
@@ -291,7 +290,10 @@ async fn check_quarantined(app: &App, message: &str, reason: &str) {
     assert_eq!(envelope["message"], message);
     assert_eq!(envelope["invocation_id"], invocation.id.to_string());
     assert!(!envelope["detail"].as_str().unwrap().is_empty());
-    assert!(envelope["time"].as_str().unwrap().starts_with("20"));
+    assert!(["time", "first_seen"].iter().all(|time| envelope[time].as_str().unwrap().starts_with("20")));
+    assert_eq!((&envelope["dequeue_count"], &envelope["part"]), (&json!(1), &json!(null)));
+    let never = quarantined[0].expires - quarantined[0].inserted;
+    assert!(never > time::Duration::days(365), "it stays until it is taken");
     app.account.delete("orders-quarantine", &quarantined[0]).await.unwrap();
     assert!(app.poisoned().await.is_empty(), "{message}");
     assert!(app.lines_with(QUEUE).iter().all(|line| !line.contains("Failed")));

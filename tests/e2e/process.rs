@@ -100,7 +100,8 @@ async fn a_missing_host_json_stops_the_start() {
 #[tokio::test]
 async fn it_listens_while_the_storage_is_not_there() {
     let port = free_port();
-    let nowhere = "AccountName=shop;AccountKey=a2V5;TableEndpoint=http://127.0.0.1:1/a";
+    let nowhere =
+        "AccountName=shop;AccountKey=a2V5;TableEndpoint=http://127.0.0.1:1/a;QueueEndpoint=http://127.0.0.1:1/a";
     let mut command = handler(&[("FUNCTIONS_CUSTOMHANDLER_PORT", &port), ("AzureWebJobsStorage", nowhere)]);
     let _child = command.spawn().unwrap();
     wait_until_ready(&port).await;

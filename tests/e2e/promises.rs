@@ -1,7 +1,7 @@
 //! The promises about an account when everything is delivered, whatever went wrong meanwhile: one record and one
 //! effect for each order, every event published under one id, every other message kept, and nothing else anywhere.
 
-use crate::app::{TABLE, is_index_row, text};
+use crate::app::{is_index_row, rows, text};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,8 +39,7 @@ impl Promised {
 
     /// Reads the receipts by the hashes of their keys and their commit ids, and checks that there is no other row.
     async fn records(&self, account: &Account) -> Result<BTreeMap<String, String>, String> {
-        let rows = account.rows(TABLE).await.unwrap();
-        let (index_rows, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_index_row);
+        let (index_rows, rows): (Vec<_>, Vec<_>) = rows(account).await.into_iter().partition(is_index_row);
         equal("number of index rows", &index_rows.len(), &rows.len())?;
         let mut commits = BTreeMap::new();
         for row in &rows {

@@ -17,8 +17,9 @@ UPDATE_CRASH_MATRIX=1 cargo test --test e2e crash_matrix
 In every row, and whatever the row says: one record and one effect for each order, its event published at least once,
 always under one id and in the same words, every message committed, recognised as a duplicate or kept in quarantine,
 nothing else in the table, and nothing left on `orders` or `orders-poison`. (What is quarantined is no order, and has
-no record.) *Deliveries* says how each ended, the last one with the message off the queue; *all* of them are two here.
-Copies of the event come from the deliveries, or from the timer, which publishes what they left behind.
+no record.) *Deliveries* says how each ended, the last one with the message off the queue; one that was *given back*, any
+number of times, is a new message. Copies of the event come from the deliveries, or from the timer, which publishes what
+they left behind. What the timer moves from the poison queue is not delivered.
 
 | step | fault | deliveries | records | event |
 |---|---|---|---|---|
@@ -42,7 +43,10 @@ pub(super) fn check(rows: &[(&Scenario, Seen)]) {
 }
 
 fn row(failure: &Failure, seen: &Seen) -> String {
-    let deliveries: Vec<_> = seen.deliveries.iter().map(ToString::to_string).collect();
+    let mut deliveries: Vec<_> = seen.deliveries.iter().map(ToString::to_string).collect();
+    if deliveries.is_empty() {
+        deliveries.push("none".to_owned());
+    }
     format!(
         "| {} | {} | {} | {} | {} |\n",
         failure.step(),

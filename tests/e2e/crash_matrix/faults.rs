@@ -1,22 +1,22 @@
 //! The failures that take more than one rule of a proxy.
 
 use super::{
-    run::{ORDER, Run},
+    run::{NO_ORDER, ORDER, Run},
     scenario::{ALWAYS, Delivery, Late, Moment},
+    scenarios::asking,
     setup::error_of_clock,
     step::{Step, short_visibility},
 };
 use crate::app::{LIMIT, QUEUE, TABLE, TIMER, date, options, settings, wait_until};
 use local_host::LocalHost;
-use std::time::Duration;
 use test_storage::{Fault, Gate, Request};
 use time::OffsetDateTime;
 
 impl Run {
-    /// Waits until a request of the order has got so far, and stays there.
-    pub(super) async fn reach(&self, step: Step, moment: Moment, gate: &Gate) {
+    /// Waits until a request for a message has got so far, and stays there.
+    async fn reach(&self, (step, moment): (Step, Moment), gate: &Gate, message: &str) {
         step.inject(&self.app, 1, held(moment, gate));
-        self.put(ORDER).await;
+        self.put(message).await;
         self.wait_at(step, moment).await;
     }
 
@@ -27,10 +27,10 @@ impl Run {
         }
     }
 
-    pub(super) async fn kill_handler(&self, step: Step, moment: Moment) {
+    pub(super) async fn kill_handler(&self, (step, moment): (Step, Moment), message: &str) {
         let gate = Gate::default();
         let handler = self.app.host.worker_pid();
-        self.reach(step, moment, &gate).await;
+        self.reach((step, moment), &gate, message).await;
         self.app.host.kill_worker().unwrap();
         self.app.host.ready_again(handler).await.unwrap();
         if step == Step::DeleteMessage {
@@ -38,14 +38,38 @@ impl Run {
         }
     }
 
-    pub(super) async fn kill_handler_in_tick(&mut self, step: Step, moment: Moment) {
-        Step::Put.inject(&self.app, ALWAYS, Fault::Status(403, Vec::new(), String::new()));
-        self.put_and_wait(1).await;
+    pub(super) async fn kill_handler_giving_back(&self, moment: Moment) {
+        Step::Commit.inject(&self.app, 1, asking(503, 600));
+        self.kill_handler((Step::PutBack, moment), ORDER).await;
+    }
+
+    /// Lets the put fail by which a message is given back, until the delivery has failed.
+    pub(super) async fn fail_to_give_back(&self, fault: &Fault) {
+        Step::Commit.inject(&self.app, 1, asking(503, 600));
+        Step::PutBack.inject(&self.app, 1, fault.clone());
+        self.put(ORDER).await;
+        self.app.host.wait_for(|all| all.iter().any(|invocation| !invocation.succeeded), LIMIT).await.unwrap();
+    }
+
+    pub(super) async fn fail_to_park(&self, step: Step, fault: &Fault) {
+        self.app.account.put("orders-poison", NO_ORDER).await.unwrap();
+        step.inject(&self.app, 1, fault.clone());
+        assert!(self.app.host.fire_timer(TIMER).await.unwrap().succeeded);
+        assert!(step.arrived(&self.app) > 0, "the request was never made");
+    }
+
+    /// Lets a delivery leave its event to the timer.
+    pub(super) async fn leave_event_behind(&mut self) {
+        Step::Put.inject(&self.app, ALWAYS, Fault::Status(400, Vec::new(), String::new()));
+        self.put_and_wait(ORDER).await;
         self.app.drain().await;
         self.by_deliveries = Some(self.copies().await);
         self.app.age().await;
         self.lift();
         self.app.forget_requests();
+    }
+
+    pub(super) async fn kill_handler_in_tick(&self, step: Step, moment: Moment) {
         step.inject(&self.app, 1, held(moment, &Gate::default()));
         let kill = async {
             self.wait_at(step, moment).await;
@@ -86,9 +110,9 @@ impl Run {
 
     /// Lets another host take over from one that ends in order: no receive of it is left that could take a message.
     async fn hand_over(&mut self) {
-        self.lift();
         let other = self.app.second_instance().await;
         std::mem::replace(&mut self.app.host, other).stop().await;
+        self.lift();
         self.counted = 0;
     }
 
@@ -174,30 +198,16 @@ impl Run {
         self.app.host.wait_for(|all| all.len() > before, LIMIT).await.unwrap();
     }
 
-    /// Fails every delivery; then the cause is gone, and the message is put back by an operator.
-    pub(super) async fn fail_until_poisoned(&mut self) {
-        self.put(ORDER).await;
-        let account = self.app.account.clone();
-        let poisoned = async {
-            while account.queue_length("orders-poison").await.unwrap() == 0 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            account.receive("orders-poison", 1, Duration::from_secs(600)).await.unwrap().remove(0)
-        };
-        let poisoned = tokio::time::timeout(LIMIT, poisoned).await.unwrap();
-        self.app.drain().await;
-        self.count();
-        if self.app.tables.is_closed() {
-            self.app.tables.open().await.unwrap();
-        }
+    /// Lets an instance in which something is wrong have the order first.
+    pub(super) async fn fail_and_hand_over(&mut self) {
+        self.put_and_wait(ORDER).await;
+        self.deliveries.push(Delivery::of(&self.app.host.invocations()[self.counted]));
         self.hand_over().await;
-        self.put(&poisoned.text).await;
-        account.delete("orders-poison", &poisoned).await.unwrap();
     }
 
     /// Sends the order to this instance, and once more to another with the right time.
     pub(super) async fn put_and_hand_over(&mut self) {
-        self.put_and_wait(1).await;
+        self.put_and_wait(ORDER).await;
         assert!(error_of_clock(&self.app.tables.requests()[0]) > time::Duration::hours(4), "the clock is right");
         assert!(self.app.host.fire_timer(TIMER).await.unwrap().succeeded);
         self.app.drain().await;
@@ -216,12 +226,12 @@ impl Run {
 
     pub(super) async fn restart_storage_between_orders(&self) {
         self.restart_storage().await;
-        self.put_and_wait(1).await;
+        self.put_and_wait(ORDER).await;
     }
 
     pub(super) async fn restart_storage_during_commit(&mut self) {
         self.shorten_visibility().await;
-        self.reach(Step::Commit, Moment::After, &Gate::default()).await;
+        self.reach((Step::Commit, Moment::After), &Gate::default(), ORDER).await;
         self.machine.kill().await;
         self.restart_storage().await;
         // All that may have taken longer than the grace period.
@@ -241,6 +251,6 @@ fn held(moment: Moment, gate: &Gate) -> Fault {
     match moment {
         Moment::Before => Fault::Held(gate.clone()),
         Moment::After => Fault::HangReply,
-        Moment::Pause => Fault::Status(503, vec![("retry-after", "100".to_owned())], String::new()),
+        Moment::Pause => Fault::Status(503, vec![("retry-after", "4".to_owned())], String::new()),
     }
 }

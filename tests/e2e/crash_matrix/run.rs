@@ -1,8 +1,8 @@
 //! Runs one scenario: prepares the app, injects the failure, waits until all is settled, and observes the outcome.
 
 use super::{
-    scenario::{Delivery, Failure, Scenario, Seen},
-    setup::{ONE_AT_A_TIME, Storage, TWO_DELIVERIES, refuse_wrong_times, with_clock, with_own_storage, with_wrong_key},
+    scenario::{ALWAYS, Delivery, Failure, Scenario, Seen},
+    setup::{ONE_AT_A_TIME, SHORT_HOLD, Storage, refuse_wrong_times, with_clock, with_own_storage, with_wrong_key},
     step::Step,
 };
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     promises::Promised,
 };
 use std::collections::BTreeSet;
+use test_storage::Fault;
 
 pub(super) const ORDER: &str = r#"{"id":"order-123","amount":42}"#;
 const RECEIPT: &str = r#"{"id":"order-123","status":"accepted","amount":42}"#;
@@ -17,7 +18,7 @@ const RECEIPT: &str = r#"{"id":"order-123","status":"accepted","amount":42}"#;
 const EARLIER: &str = r#"{"id":"order-122","amount":41}"#;
 const EARLIER_RECEIPT: &str = r#"{"id":"order-122","status":"accepted","amount":41}"#;
 /// The same, but no delivery can make an order of it.
-const NO_ORDER: &str = r#"{"amount":42}"#;
+pub(super) const NO_ORDER: &str = r#"{"amount":42}"#;
 
 /// An app with an injected failure, and the outcomes of the deliveries so far.
 pub(super) struct Run {
@@ -38,7 +39,7 @@ impl Scenario {
     pub(super) async fn run(&self) -> Result<Seen, String> {
         let mut run = Run::prepare(&self.failure).await;
         run.inject(&self.failure).await;
-        run.settle().await;
+        run.settle(&self.failure).await;
         let seen = run.observe().await;
         let promised = Promised {
             receipts: run.receipts(&self.failure),
@@ -63,7 +64,10 @@ impl Run {
         let app = match failure {
             Failure::KillHost(..) | Failure::KillHostRejecting(..) => App::start_on(&machine, &ONE_AT_A_TIME).await,
             Failure::VisibilityLost => App::start_with(&ONE_AT_A_TIME).await,
-            Failure::TablesDown => App::start_with(&TWO_DELIVERIES).await,
+            Failure::TablesDown
+            | Failure::Wire(Step::UseTable, ..)
+            | Failure::WireRejecting(_, ALWAYS, _)
+            | Failure::WireGivingBack(_) => App::start_with(&SHORT_HOLD).await,
             Failure::WrongKey => with_wrong_key().await,
             Failure::Clock { hours, .. } => with_clock(*hours).await,
             Failure::StorageRestartedBetweenOrders | Failure::StorageRestartedDuringCommit => {
@@ -83,7 +87,7 @@ impl Run {
             self.app.drain().await;
             self.counted = 1;
         }
-        if matches!(failure, Failure::KillHostRejecting(..)) {
+        if message(failure) == NO_ORDER {
             self.app.account.create_queue("orders-quarantine").await.unwrap();
         }
         if matches!(failure, Failure::KillHandler(Step::ReadRecord, _) | Failure::Wire(Step::ReadRecord, ..)) {
@@ -101,14 +105,26 @@ impl Run {
 
     async fn inject(&mut self, failure: &Failure) {
         match failure {
-            Failure::KillHandler(step, moment) => self.kill_handler(*step, *moment).await,
-            Failure::KillHandlerInTick(step, moment) => self.kill_handler_in_tick(*step, *moment).await,
+            Failure::KillHandler(step, moment) | Failure::KillHandlerRejecting(step, moment) => {
+                self.kill_handler((*step, *moment), message(failure)).await;
+            }
+            Failure::KillHandlerGivingBack(moment) => self.kill_handler_giving_back(*moment).await,
+            Failure::KillHandlerParking(step, moment) => {
+                self.app.account.put("orders-poison", NO_ORDER).await.unwrap();
+                self.kill_handler_in_tick(*step, *moment).await;
+            }
+            Failure::KillHandlerInTick(step, moment) => {
+                self.leave_event_behind().await;
+                self.kill_handler_in_tick(*step, *moment).await;
+            }
             Failure::KillHost(step, moment) | Failure::KillHostRejecting(step, moment) => {
                 self.kill_host((*step, *moment), message(failure)).await;
             }
-            Failure::Wire(step, count, fault) => {
+            Failure::WireGivingBack(fault) => self.fail_to_give_back(fault).await,
+            Failure::WireParking(step, fault) => self.fail_to_park(*step, fault).await,
+            Failure::Wire(step, count, fault) | Failure::WireRejecting(step, count, fault) => {
                 step.inject(&self.app, *count, fault.clone());
-                self.put_and_wait(1).await;
+                self.put_and_wait(message(failure)).await;
                 assert!(step.arrived(&self.app) > 0, "the request was never made");
             }
             Failure::LateCommit(late) => self.commit_late(*late).await,
@@ -116,12 +132,17 @@ impl Run {
             Failure::VisibilityLost => self.lose_visibility().await,
             Failure::TablesDown => {
                 self.app.tables.close();
-                self.fail_until_poisoned().await;
+                self.put_and_wait(ORDER).await;
+                self.app.tables.open().await.unwrap();
             }
-            Failure::WrongKey => self.fail_until_poisoned().await,
+            Failure::WrongKey => {
+                // The proxy that shows what is put back signs it anew.
+                Step::PutBack.inject(&self.app, ALWAYS, Fault::Status(403, Vec::new(), String::new()));
+                self.fail_and_hand_over().await;
+            }
             Failure::Clock { refused: true, .. } => {
                 self.app.tables.set_rule(refuse_wrong_times);
-                self.fail_until_poisoned().await;
+                self.fail_and_hand_over().await;
             }
             Failure::Clock { .. } => self.put_and_hand_over().await,
             Failure::TableDeleted => self.delete_table().await,
@@ -130,17 +151,17 @@ impl Run {
         }
     }
 
-    /// Puts the order on the queue and lets the host look.
+    /// Puts a message on the queue and lets the host look.
     pub(super) async fn put(&self, message: &str) {
         self.app.account.put("orders", message).await.unwrap();
         self.app.host.poll_now();
     }
 
-    /// Puts the order on the queue, and waits until `count` more deliveries have ended.
-    pub(super) async fn put_and_wait(&self, count: usize) {
+    /// Puts a message on the queue, and waits until one more delivery has ended.
+    pub(super) async fn put_and_wait(&self, message: &str) {
         let before = self.app.host.invocations().len();
-        self.put(ORDER).await;
-        self.app.host.wait_for(|all| all.len() >= before + count, LIMIT).await.unwrap();
+        self.put(message).await;
+        self.app.host.wait_for(|all| all.len() > before, LIMIT).await.unwrap();
     }
 
     /// Counts the deliveries of the host that have ended since it was last counted.
@@ -152,10 +173,20 @@ impl Run {
     }
 
     /// Waits until every message is dealt with.
-    async fn settle(&mut self) {
+    async fn settle(&mut self, failure: &Failure) {
         self.lift();
         self.app.drain().await;
         self.count();
+        // How often it goes round depends on when the table is asked again.
+        self.deliveries.dedup_by(|next, last| *last == Delivery::GivenBack && next == last);
+        if matches!(failure, Failure::WireGivingBack(_) | Failure::KillHandlerGivingBack(_)) {
+            // Two copies are delivered at about the same time.
+            self.deliveries.sort_by_key(|delivery| match delivery {
+                Delivery::Committed => 1,
+                Delivery::Duplicate => 2,
+                _ => 0,
+            });
+        }
     }
 
     /// Observes storage and queues, before and after the timer runs.
@@ -183,7 +214,14 @@ impl Run {
 }
 
 fn message(failure: &Failure) -> &'static str {
-    if matches!(failure, Failure::KillHostRejecting(..)) { NO_ORDER } else { ORDER }
+    match failure {
+        Failure::KillHostRejecting(..)
+        | Failure::KillHandlerRejecting(..)
+        | Failure::KillHandlerParking(..)
+        | Failure::WireRejecting(..)
+        | Failure::WireParking(..) => NO_ORDER,
+        _ => ORDER,
+    }
 }
 
 /// Says whether table and queue are there before.

@@ -38,15 +38,19 @@ pub(super) enum Delivery {
     Committed,
     Duplicate,
     Quarantined,
+    /// A copy of the message is on the queue.
+    GivenBack,
 }
 
 impl Delivery {
     pub(super) fn of(invocation: &Invocation) -> Self {
         let Invocation { succeeded, status, reason, return_value, logs, .. } = invocation;
+        let is_given_back = logs.iter().any(|line| line.starts_with("Given back: "));
         let is_duplicate = logs.first().is_some_and(|line| line.starts_with("Duplicate message detected"));
         match (succeeded, status) {
             (false, None) => Self::Killed,
             (false, Some(_)) => Self::Failed(reason.clone().unwrap_or_default()),
+            (true, _) if is_given_back => Self::GivenBack,
             (true, _) if return_value.is_none() => Self::Quarantined,
             (true, _) if is_duplicate => Self::Duplicate,
             (true, _) => Self::Committed,
@@ -62,6 +66,7 @@ impl fmt::Display for Delivery {
             Self::Committed => formatter.write_str("committed"),
             Self::Duplicate => formatter.write_str("duplicate"),
             Self::Quarantined => formatter.write_str("quarantined"),
+            Self::GivenBack => formatter.write_str("given back"),
         }
     }
 }
@@ -73,7 +78,7 @@ pub(super) enum Moment {
     Before,
     /// The service has carried it out, and the answer is on its way.
     After,
-    /// The service has refused it, and asked for a pause.
+    /// The service has refused it, and asked for a pause of 4 s.
     Pause,
 }
 
@@ -96,12 +101,23 @@ pub(super) enum Failure {
     KillHost(Step, Moment),
     /// The same for a message that is quarantined.
     KillHostRejecting(Step, Moment),
+    KillHandlerRejecting(Step, Moment),
+    /// SIGKILL for the handler while it puts back a message whose commit was refused.
+    KillHandlerGivingBack(Moment),
+    /// The same while the timer moves a message from the poison queue to quarantine.
+    KillHandlerParking(Step, Moment),
     /// The first so many requests meet a fault. It is over when the first delivery is.
     Wire(Step, usize, Fault),
+    /// The same for a message that is quarantined.
+    WireRejecting(Step, usize, Fault),
+    /// The commit is refused, and the first request to put the message back meets a fault.
+    WireGivingBack(Fault),
+    /// The first request of the timer to move a message from the poison queue meets a fault.
+    WireParking(Step, Fault),
     LateCommit(Late),
     TwoProcessesAtOnce,
     VisibilityLost,
-    /// For longer than all deliveries; then the message is put back from the poison queue.
+    /// Until the first delivery has ended.
     TablesDown,
     TableDeleted,
     StorageRestartedBetweenOrders,
@@ -123,7 +139,10 @@ impl Failure {
     pub(super) fn step(&self) -> String {
         match self {
             Self::KillHandler(step, _) | Self::KillHandlerInTick(step, _) => step.to_string(),
+            Self::KillHandlerRejecting(step, _) | Self::KillHandlerParking(step, _) => step.to_string(),
             Self::KillHost(step, _) | Self::KillHostRejecting(step, _) | Self::Wire(step, ..) => step.to_string(),
+            Self::WireRejecting(step, ..) | Self::WireParking(step, _) => step.to_string(),
+            Self::KillHandlerGivingBack(_) | Self::WireGivingBack(_) => Step::PutBack.to_string(),
             Self::LateCommit(_) | Self::TableDeleted | Self::StorageRestartedDuringCommit => Step::Commit.to_string(),
             Self::TwoProcessesAtOnce | Self::VisibilityLost => "deliver the message (host)".to_owned(),
             Self::TablesDown | Self::StorageRestartedBetweenOrders | Self::WrongKey | Self::Clock { .. } => {
@@ -137,23 +156,33 @@ impl Failure {
         match self {
             Self::KillHandler(_, moment) => format!("handler killed {}", at(*moment)),
             Self::KillHandlerInTick(_, moment) => format!("by the timer; handler killed {}", at(*moment)),
+            Self::KillHandlerRejecting(_, moment) => format!("rejected message: handler killed {}", at(*moment)),
+            Self::KillHandlerGivingBack(moment) => format!("after a throttled commit: handler killed {}", at(*moment)),
+            Self::KillHandlerParking(_, moment) => {
+                format!("message that the host gave up: handler killed {}", at(*moment))
+            }
             Self::KillHost(_, moment) => format!("host and handler killed {}", at(*moment)),
-            Self::KillHostRejecting(_, moment) => format!("message rejected; host and handler killed {}", at(*moment)),
+            Self::KillHostRejecting(_, moment) => format!("rejected message: host and handler killed {}", at(*moment)),
             Self::Wire(_, count, fault) => format!("{}{}", wire(fault), times(*count)),
+            Self::WireRejecting(_, count, fault) => format!("rejected message: {}{}", wire(fault), times(*count)),
+            Self::WireGivingBack(fault) => format!("after a throttled commit: {}", wire(fault)),
+            Self::WireParking(_, fault) => format!("message that the host gave up: {}", wire(fault)),
             Self::LateCommit(Late::BeforeTheRead) => "given up after 5 s, applied before the read".to_owned(),
-            Self::LateCommit(Late::AfterTheSecondTry) => "given up after 5 s, applied after the second try".to_owned(),
+            Self::LateCommit(Late::AfterTheSecondTry) => {
+                "given up after 5 s, applied after the next delivery's".to_owned()
+            }
             Self::LateCommit(Late::AfterTheDeliveryFailed) => {
                 "given up after 5 s, read refused, applied later".to_owned()
             }
             Self::TwoProcessesAtOnce => "to two processes at the same instant".to_owned(),
             Self::VisibilityLost => "again, to another process, before the first commits".to_owned(),
-            Self::TablesDown => "tables down for all deliveries; put back from the poison queue".to_owned(),
-            Self::TableDeleted => "table deleted under it".to_owned(),
+            Self::TablesDown => "tables down, and up again".to_owned(),
+            Self::TableDeleted => "first of its process, table deleted under it".to_owned(),
             Self::StorageRestartedBetweenOrders => "storage restarted between two orders".to_owned(),
             Self::StorageRestartedDuringCommit => "carried out, then storage, host and handler restarted".to_owned(),
-            Self::WrongKey => "wrong account key for all deliveries; put back from the poison queue".to_owned(),
+            Self::WrongKey => "wrong account key; then an instance with the right one".to_owned(),
             Self::Clock { hours, refused: true } => {
-                format!("clock {hours:+} h, signatures refused for all deliveries; put back from the poison queue")
+                format!("clock {hours:+} h, signatures refused by the table; then an instance with the right time")
             }
             Self::Clock { hours, .. } => format!("clock {hours:+} h; duplicate to an instance with the right time"),
         }

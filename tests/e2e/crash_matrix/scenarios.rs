@@ -4,13 +4,19 @@ use super::{
     scenario::{ALWAYS, Delivery, Failure, Late, Moment, Scenario, Seen},
     step::Step,
 };
-use Delivery::{Committed, Duplicate, Killed, Quarantined};
-use Failure::{Clock, KillHandler, KillHandlerInTick, KillHost, KillHostRejecting, LateCommit, Wire};
+use Delivery::{Committed, Duplicate, GivenBack, Killed, Quarantined};
+use Failure::{
+    Clock, KillHandler, KillHandlerGivingBack, KillHandlerInTick, KillHandlerParking, KillHandlerRejecting, KillHost,
+    KillHostRejecting, LateCommit, Wire, WireGivingBack, WireParking, WireRejecting,
+};
 use Moment::{After, Before, Pause};
-use Step::{Commit, CreateQueue, CreateTable, DeleteMessage, DeleteOutboxRow, Put, Quarantine, ReadRecord};
+use Step::{
+    Commit, CreateQueue, CreateTable, DeleteMessage, DeleteOutboxRow, DeletePoison, Put, Quarantine, ReadRecord,
+    ReceivePoison, UseTable,
+};
 use test_storage::Fault;
 
-const NOT_UNDERSTOOD: &str = "Storage gave an answer that cannot be understood";
+const STUCK: &str = "Storage is away and the message cannot be put back";
 
 pub(super) fn all() -> Vec<Scenario> {
     let tables = [
@@ -23,6 +29,9 @@ pub(super) fn all() -> Vec<Scenario> {
         first_orders(),
         hosts(),
         outages(),
+        put_backs(),
+        rejections(),
+        parkings(),
     ];
     let mut all: Vec<_> = tables.into_iter().flatten().collect();
     // The clock of another process can be shifted on Linux only.
@@ -61,12 +70,11 @@ fn crashes_in_ticks() -> Vec<Scenario> {
 }
 
 fn commits() -> Vec<Scenario> {
-    let busy = || failed("Storage is throttling");
     vec![
         row(Wire(Commit, 1, Fault::DropRequest), [Committed], [1, 0]),
         row(Wire(Commit, 1, Fault::Reset), [Committed], [1, 0]),
         row(Wire(Commit, 1, Fault::CutRequest), [Committed], [1, 0]),
-        row(Wire(Commit, 1, Fault::Hang), [Committed], [1, 0]),
+        row(Wire(Commit, 1, Fault::Hang), [GivenBack, Committed], [1, 0]),
         row(Wire(Commit, 1, Fault::Garbage), [Committed], [1, 0]),
         row(Wire(Commit, 1, Fault::DropReply), [Committed], [1, 0]),
         row(Wire(Commit, 1, Fault::HangReply), [Committed], [1, 0]),
@@ -78,12 +86,13 @@ fn commits() -> Vec<Scenario> {
         row(Wire(Commit, 1, asking(429, 1)), [Committed], [1, 0]),
         row(Wire(Commit, 1, asking(500, 1)), [Committed], [1, 0]),
         row(Wire(Commit, 1, asking(503, 1)), [Committed], [1, 0]),
-        row(Wire(Commit, 3, being_deleted()), [Committed], [1, 0]),
-        row(Wire(Commit, ALWAYS, status(500)), [failed("Storage failed"), Committed], [1, 0]),
-        row(Wire(Commit, ALWAYS, status(503)), [busy(), Committed], [1, 0]),
-        row(Wire(Commit, ALWAYS, asking(503, 600)), [busy(), Committed], [1, 0]),
-        row(Wire(Commit, ALWAYS, Fault::Garbage), [failed("Storage did not answer"), Committed], [1, 0]),
-        row(Wire(Commit, ALWAYS, empty_batch()), [failed(NOT_UNDERSTOOD), Committed], [1, 0]),
+        row(Wire(Commit, 3, being_deleted()), [GivenBack, Committed], [1, 0]),
+        row(Wire(Commit, ALWAYS, status(403)), [failed("Storage refused the credential"), Committed], [1, 0]),
+        row(Wire(Commit, ALWAYS, status(500)), [GivenBack, Committed], [1, 0]),
+        row(Wire(Commit, ALWAYS, status(503)), [GivenBack, Committed], [1, 0]),
+        row(Wire(Commit, ALWAYS, asking(503, 600)), [GivenBack, Committed], [1, 0]),
+        row(Wire(Commit, ALWAYS, Fault::Garbage), [GivenBack, Committed], [1, 0]),
+        row(Wire(Commit, ALWAYS, empty_batch()), [GivenBack, Committed], [1, 0]),
         row(Failure::TableDeleted, [Committed], [1, 0]),
     ]
 }
@@ -92,7 +101,7 @@ fn late_commits() -> Vec<Scenario> {
     let refused = || failed("Storage refused the credential");
     vec![
         row(LateCommit(Late::BeforeTheRead), [Committed], [1, 0]),
-        row(LateCommit(Late::AfterTheSecondTry), [Committed], [1, 0]),
+        row(LateCommit(Late::AfterTheSecondTry), [GivenBack, Committed], [1, 0]),
         row(LateCommit(Late::AfterTheDeliveryFailed), [refused(), Duplicate], [0, 1]),
     ]
 }
@@ -100,10 +109,10 @@ fn late_commits() -> Vec<Scenario> {
 fn reads() -> Vec<Scenario> {
     vec![
         row(Wire(ReadRecord, 1, Fault::DropRequest), [Committed, Duplicate], [1, 0]),
-        row(Wire(ReadRecord, 1, Fault::HangReply), [Committed, Duplicate], [1, 0]),
+        row(Wire(ReadRecord, 1, Fault::HangReply), [Committed, GivenBack, Duplicate], [1, 0]),
         row(Wire(ReadRecord, 1, Fault::CutReply), [Committed, Duplicate], [1, 0]),
         row(Wire(ReadRecord, 1, status(503)), [Committed, Duplicate], [1, 0]),
-        row(Wire(ReadRecord, ALWAYS, status(503)), [Committed, failed("Storage is throttling"), Duplicate], [1, 0]),
+        row(Wire(ReadRecord, ALWAYS, status(503)), [Committed, GivenBack, Duplicate], [1, 0]),
     ]
 }
 
@@ -137,37 +146,77 @@ fn first_orders() -> Vec<Scenario> {
 }
 
 fn hosts() -> Vec<Scenario> {
-    let rejected = |step, moment, deliveries| {
-        let scenario = row(KillHostRejecting(step, moment), deliveries, [0, 0]);
-        Scenario { seen: Seen { records: 0, quarantined: 2, ..scenario.seen }, ..scenario }
-    };
     vec![
         row(KillHost(Commit, Before), [Killed, Committed], [1, 0]),
         row(KillHost(Commit, After), [Killed, Duplicate], [0, 1]),
         row(KillHost(Put, After), [Killed, Duplicate], [1, 1]),
         row(KillHost(DeleteMessage, Before), [Committed, Duplicate], [1, 0]),
-        rejected(Quarantine, After, [Killed, Quarantined]),
-        rejected(DeleteMessage, Before, [Quarantined, Quarantined]),
+        kept(KillHostRejecting(Quarantine, After), [Killed, Quarantined], 2),
+        kept(KillHostRejecting(DeleteMessage, Before), [Quarantined, Quarantined], 2),
         row(Failure::TwoProcessesAtOnce, [Committed, Duplicate], [1, 0]),
         row(Failure::VisibilityLost, [Committed, Duplicate], [1, 0]),
     ]
 }
 
 fn outages() -> Vec<Scenario> {
-    let twice = |reason| [failed(reason), failed(reason), Committed];
     vec![
-        row(Failure::TablesDown, twice("Storage cannot be reached"), [1, 0]),
-        row(Failure::WrongKey, twice("Storage refused the credential"), [1, 0]),
+        row(Wire(UseTable, ALWAYS, status(400)), [GivenBack, Committed], [1, 0]),
+        row(Wire(UseTable, ALWAYS, status(403)), [GivenBack, Committed], [1, 0]),
+        row(Wire(UseTable, ALWAYS, status(503)), [GivenBack, Committed], [1, 0]),
+        row(Wire(UseTable, ALWAYS, Fault::Garbage), [GivenBack, Committed], [1, 0]),
+        row(Failure::TablesDown, [GivenBack, Committed], [1, 0]),
+        row(Failure::WrongKey, [failed(STUCK), Committed], [1, 0]),
         row(Failure::StorageRestartedBetweenOrders, [Committed], [1, 0]),
         row(Failure::StorageRestartedDuringCommit, [Killed, Duplicate], [0, 1]),
     ]
 }
 
+fn put_backs() -> Vec<Scenario> {
+    vec![
+        row(KillHandlerGivingBack(Before), [Killed, Committed], [1, 0]),
+        row(KillHandlerGivingBack(After), [Killed, Committed, Duplicate], [1, 0]),
+        row(WireGivingBack(Fault::DropRequest), [failed(STUCK), Committed], [1, 0]),
+        row(WireGivingBack(Fault::DropReply), [failed(STUCK), Committed, Duplicate], [1, 0]),
+        row(WireGivingBack(status(503)), [failed(STUCK), Committed], [1, 0]),
+    ]
+}
+
+fn rejections() -> Vec<Scenario> {
+    let refused = || failed("Storage refused the request");
+    vec![
+        kept(KillHandlerRejecting(Quarantine, Before), [Killed, Quarantined], 1),
+        kept(KillHandlerRejecting(Quarantine, After), [Killed, Quarantined], 2),
+        kept(KillHandlerRejecting(DeleteMessage, Before), [Quarantined], 1),
+        kept(WireRejecting(Quarantine, 1, Fault::DropRequest), [Quarantined], 1),
+        kept(WireRejecting(Quarantine, 1, Fault::DropReply), [Quarantined], 2),
+        kept(WireRejecting(Quarantine, 1, status(503)), [Quarantined], 1),
+        kept(WireRejecting(Quarantine, ALWAYS, status(400)), [refused(), Quarantined], 1),
+        kept(WireRejecting(Quarantine, ALWAYS, status(403)), [GivenBack, Quarantined], 1),
+        kept(WireRejecting(Quarantine, ALWAYS, status(503)), [GivenBack, Quarantined], 1),
+    ]
+}
+
+fn parkings() -> Vec<Scenario> {
+    vec![
+        kept(KillHandlerParking(ReceivePoison, Before), [], 1),
+        kept(KillHandlerParking(ReceivePoison, After), [], 1),
+        kept(KillHandlerParking(Quarantine, Before), [], 1),
+        kept(KillHandlerParking(Quarantine, After), [], 2),
+        kept(KillHandlerParking(DeletePoison, Before), [], 2),
+        kept(KillHandlerParking(DeletePoison, After), [], 1),
+        kept(WireParking(ReceivePoison, Fault::DropRequest), [], 1),
+        kept(WireParking(ReceivePoison, Fault::DropReply), [], 1),
+        kept(WireParking(Quarantine, Fault::DropRequest), [], 1),
+        kept(WireParking(Quarantine, Fault::DropReply), [], 2),
+        kept(WireParking(DeletePoison, Fault::DropRequest), [], 2),
+        kept(WireParking(DeletePoison, Fault::DropReply), [], 1),
+    ]
+}
+
 fn clocks() -> Vec<Scenario> {
-    let refused = || failed("Storage refused the credential");
     let both = |hours| {
         [
-            row(Clock { hours, refused: true }, [refused(), refused(), Committed], [1, 0]),
+            row(Clock { hours, refused: true }, [GivenBack, Committed], [1, 0]),
             row(Clock { hours, refused: false }, [Committed, Duplicate], [1, 0]),
         ]
     };
@@ -176,6 +225,12 @@ fn clocks() -> Vec<Scenario> {
 
 fn row<const N: usize>(failure: Failure, deliveries: [Delivery; N], published: [usize; 2]) -> Scenario {
     Scenario { failure, seen: Seen { deliveries: deliveries.into(), records: 1, published, quarantined: 0 } }
+}
+
+/// A message that is no order, so many times in quarantine.
+fn kept<const N: usize>(failure: Failure, deliveries: [Delivery; N], quarantined: usize) -> Scenario {
+    let scenario = row(failure, deliveries, [0, 0]);
+    Scenario { seen: Seen { records: 0, quarantined, ..scenario.seen }, ..scenario }
 }
 
 fn failed(reason: &str) -> Delivery {
@@ -190,7 +245,7 @@ fn false_reply(status: u16) -> Fault {
     Fault::FalseReply(status, Vec::new(), String::new())
 }
 
-fn asking(status: u16, seconds: u16) -> Fault {
+pub(super) fn asking(status: u16, seconds: u16) -> Fault {
     Fault::Status(status, vec![("retry-after", seconds.to_string())], String::new())
 }
 

@@ -17,17 +17,14 @@ pub(super) const ONE_AT_A_TIME: [(&str, &str); 2] = [
     ("AzureFunctionsJobHost__extensions__queues__newBatchThreshold", "0"),
 ];
 
-/// Two deliveries, one right after the other, and then the poison queue.
-pub(super) const TWO_DELIVERIES: [(&str, &str); 2] = [
-    ("AzureFunctionsJobHost__extensions__queues__maxDequeueCount", "2"),
-    ("AzureFunctionsJobHost__extensions__queues__visibilityTimeout", "00:00:00"),
-];
+/// A message is held for 3.6 s, and fails after 6.2 s if it cannot be put back.
+pub(super) const SHORT_HOLD: [(&str, &str); 1] = [("AzureFunctionsJobHost__functionTimeout", "00:00:08")];
 
 /// Starts an app whose handler has a wrong clock.
 pub(super) async fn with_clock(hours: i64) -> App {
     let offset = (hours * 3_600).to_string();
     let library = clock::library();
-    let mut settings = TWO_DELIVERIES.to_vec();
+    let mut settings = SHORT_HOLD.to_vec();
     settings.extend([("LD_PRELOAD", library.to_str().unwrap()), ("CLOCK_OFFSET_SECONDS", offset.as_str())]);
     App::start_with(&settings).await
 }
@@ -44,7 +41,7 @@ pub(super) async fn with_wrong_key() -> App {
     std::fs::write(&script, wrong).unwrap();
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     // The handler runs by now: the script is read.
-    App::start_over(account, &TWO_DELIVERIES, (&Machine::default(), &script)).await
+    App::start_over(account, &SHORT_HOLD, (&Machine::default(), &script)).await
 }
 
 /// A storage of one's own, and where it keeps its data.

@@ -1,6 +1,6 @@
 //! The requests that one delivery makes: the places where a failure can be injected.
 
-use crate::app::App;
+use crate::app::{App, is_probe};
 use std::fmt;
 use test_storage::{Fault, FaultProxy, Kind, Request};
 
@@ -13,9 +13,15 @@ pub(super) enum Step {
     CreateQueue,
     Put,
     DeleteOutboxRow,
-    /// The host's, not the handler's, like the next.
     Quarantine,
+    PutBack,
+    /// The host's, not the handler's.
     DeleteMessage,
+    /// The timer's, like the next.
+    ReceivePoison,
+    DeletePoison,
+    /// Any request to the table.
+    UseTable,
 }
 
 impl Step {
@@ -24,21 +30,25 @@ impl Step {
         let queue = |name: &str| target.contains(&format!("/{name}/messages"));
         match self {
             Self::CreateTable => *kind == Kind::CreateTable,
-            Self::Commit => *kind == Kind::Batch,
+            Self::Commit => *kind == Kind::Batch && !is_probe(request),
             Self::ReadRecord => *kind == Kind::GetEntity,
             Self::CreateQueue => *kind == Kind::CreateQueue && target.contains("/order-events"),
             Self::Put => *kind == Kind::PutMessage && queue("order-events"),
             Self::DeleteOutboxRow => *kind == Kind::Delete,
             Self::Quarantine => *kind == Kind::PutMessage && queue("orders-quarantine"),
+            Self::PutBack => *kind == Kind::PutMessage && queue("orders"),
             Self::DeleteMessage => method == "DELETE" && queue("orders"),
+            Self::ReceivePoison => *kind == Kind::GetMessages && queue("orders-poison"),
+            Self::DeletePoison => method == "DELETE" && queue("orders-poison"),
+            Self::UseTable => true,
         }
     }
 
     /// Returns the proxy that sees this request.
     pub(super) fn proxy(self, app: &App) -> &FaultProxy {
         match self {
-            Self::CreateTable | Self::Commit | Self::ReadRecord | Self::DeleteOutboxRow => &app.tables,
-            Self::CreateQueue | Self::Put | Self::Quarantine | Self::DeleteMessage => &app.queues,
+            Self::CreateTable | Self::Commit | Self::ReadRecord | Self::DeleteOutboxRow | Self::UseTable => &app.tables,
+            _ => &app.queues,
         }
     }
 
@@ -81,8 +91,12 @@ impl fmt::Display for Step {
             Self::CreateQueue => "create the queue of events",
             Self::Put => "publish the event",
             Self::DeleteOutboxRow => "delete the row of the event",
-            Self::Quarantine => "put into quarantine (host)",
+            Self::Quarantine => "put into quarantine",
+            Self::PutBack => "put the message back",
             Self::DeleteMessage => "delete the message (host)",
+            Self::ReceivePoison => "receive from the poison queue",
+            Self::DeletePoison => "delete from the poison queue",
+            Self::UseTable => "use the table",
         })
     }
 }

@@ -189,6 +189,11 @@ impl Account {
         &self.endpoints[service as usize]
     }
 
+    /// Returns the query string that opens the account: a signature over none of the rest of a request.
+    pub fn sas(&self) -> &str {
+        &self.sas
+    }
+
     fn request(&self, method: Method, service: Service, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}/{path}?{}", self.endpoint(service), self.sas))
     }

@@ -36,7 +36,7 @@ pub enum Fault {
     Delay(Duration),
     /// Forwarded when the gate is opened, also when the client has given up by then: a request that is applied late.
     Held(Gate),
-    /// Forwarded as this request.
+    /// Forwarded with the method, the target and the headers of this request.
     Instead(Request),
 }
 

@@ -227,7 +227,7 @@ async fn answer(
             })
             .await?
         }
-        Fault::Instead(other) => shared.forward(&other).await,
+        Fault::Instead(other) => shared.forward(&Request { body: request.body, ..other }).await,
         Fault::FalseReply(status, headers, body) => {
             shared.forward(&request).await?;
             reply::scripted(status, headers, body)
