@@ -7,6 +7,7 @@
 // Each imports only from those below it.
 mod every_message;
 mod exactly_once;
+mod outage;
 mod outbox;
 mod consumer;
 mod scheduled_with_retry;

@@ -1,16 +1,15 @@
-//! Storage that does not work: the operator is told, and tables come back. The outcome for an order is in the crash
-//! matrix.
+//! Storage that does not work for one order: the operator is told. The outcome for the order is in the crash matrix, and that
+//! of an outage in [`outage`](crate::outage).
 
 use crate::app::{App, LIMIT};
 use test_storage::Fault;
 
 const ORDER: &str = r#"{"id":"order-123","amount":42}"#;
-const RECEIPT: &str = r#"{"id":"order-123","status":"accepted","amount":42}"#;
 
 #[tokio::test]
 async fn a_failure_is_told_to_the_operator_with_function_invocation_and_order() {
     let app = App::start().await;
-    app.tables.fail_all(Fault::Status(403, Vec::new(), String::new()));
+    app.fail_orders(Fault::Status(403, Vec::new(), String::new()));
     let failed = app.send(ORDER).await;
     let line = format!(
         "ERROR Invocation failed: storage answered 403  function=queue_with_idempotency invocation={} order=\"order-123\"",
@@ -19,15 +18,6 @@ async fn a_failure_is_told_to_the_operator_with_function_invocation_and_order() 
     let line = app.host.wait_for_line(&line, LIMIT).await.unwrap();
     assert_eq!(line.level, local_host::console::Level::Error);
     app.host.wait_for_line("Storage refused the credential", LIMIT).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_table_deleted_while_running_is_created_again() {
-    let app = App::start().await;
-    app.send(r#"{"id":"before"}"#).await;
-    app.account.delete_table("idempotency").await.unwrap();
-    assert!(app.send(ORDER).await.succeeded);
-    assert_eq!(app.receipts().await, [RECEIPT]);
 }
 
 #[tokio::test]

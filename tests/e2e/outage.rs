@@ -1,0 +1,291 @@
+//! Outages, and messages that end the process: nothing is poisoned, nothing is lost, and no delivery is used up by what is no
+//! fault of the message. Times are shorter than by default. `OUTAGE_ORDERS=300 cargo test --test e2e outage -- --nocapture`
+//! sends more.
+
+use crate::{
+    app::{App, LIMIT, QUEUE, TIMER, app_root, options, settings, show_soon},
+    promises::Promised,
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use futures::future::join_all;
+use local_host::{Invocation, LocalHost, Options};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeSet,
+    fs,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use test_storage::{Fault, FaultProxy, Kind, Request, Service, azurite};
+
+const ORDER: &str = r#"{"id":"order-123","amount":42}"#;
+/// An order that was there before.
+const EARLIER: &str = r#"{"id":"earlier","amount":41}"#;
+const EARLIER_RECEIPT: &str = r#"{"id":"earlier","status":"accepted","amount":41}"#;
+const RECEIPT: &str = r#"{"id":"order-123","status":"accepted","amount":42}"#;
+
+/// A message is held for 3.6 s, and fails after 6.2 s if it cannot be put back.
+const SHORT: (&str, &str) = ("AzureFunctionsJobHost__functionTimeout", "00:00:08");
+/// Long enough for two requests without an answer. A message is held for 9 s.
+const LONGER: (&str, &str) = ("AzureFunctionsJobHost__functionTimeout", "00:00:20");
+/// Messages that a host has in flight: `batchSize` and `newBatchThreshold` of `host.json`.
+const IN_FLIGHT: usize = 16 + 8;
+/// The table is asked again after this or later.
+const PROBE_INTERVAL: Duration = Duration::from_secs(8);
+
+/// Sends so many orders, and returns what is promised of them.
+async fn send(app: &App, count: usize) -> Promised {
+    for n in 0..count {
+        app.account.put("orders", &format!(r#"{{"id":"order-{n:03}","amount":{n}}}"#)).await.unwrap();
+    }
+    let receipts = (0..count).map(|n| format!(r#"{{"id":"order-{n:03}","status":"accepted","amount":{n}}}"#)).collect();
+    Promised { receipts, quarantined: BTreeSet::new() }
+}
+
+fn orders(default: usize) -> usize {
+    std::env::var("OUTAGE_ORDERS").ok().map_or(default, |orders| orders.parse().unwrap())
+}
+
+fn is_given_back(invocation: &Invocation) -> bool {
+    invocation.succeeded && invocation.logs.iter().any(|line| line.starts_with("Given back: the table is away: "))
+}
+
+fn status(status: u16) -> Fault {
+    Fault::Status(status, Vec::new(), String::new())
+}
+
+/// Lets the table be away until two rounds of messages were given back. Without a fault, connections are refused.
+async fn outlast(fault: Option<Fault>, limit: (&str, &str)) {
+    let app = App::start_with(&[limit]).await;
+    app.send(EARLIER).await;
+    app.forget_requests();
+    match fault.clone() {
+        Some(fault) => app.tables.fail_all(fault),
+        None => app.tables.close(),
+    }
+    let start = Instant::now();
+    let mut promised = send(&app, orders(60)).await;
+    promised.receipts.insert(EARLIER_RECEIPT.to_owned());
+    app.host.poll_now();
+    let rounds =
+        |all: &[Invocation]| all.iter().filter(|invocation| is_given_back(invocation)).count() >= 2 * IN_FLIGHT;
+    app.host.wait_for(rounds, LIMIT).await.unwrap();
+    let (asked, given_back) = (app.tables.requests().len(), app.host.invocations().len() - 1);
+    let probes = start.elapsed().div_duration_f32(PROBE_INTERVAL).ceil() as usize;
+    assert!(asked <= IN_FLIGHT + 1 + probes, "{fault:?}: {asked} requests in {:?}", start.elapsed());
+    let warnings = app.lines_with("WARN Storage away: table since 20").len();
+    assert!((1..=1 + start.elapsed().as_secs() / 60).contains(&(warnings as u64)), "one a minute: {warnings}");
+    println!("{fault:?}: {asked} requests to the table, {given_back} given back in {:.1?}", start.elapsed());
+
+    let back = Instant::now();
+    app.tables.lift();
+    if app.tables.is_closed() {
+        app.tables.open().await.unwrap();
+    }
+    app.drain().await;
+    println!("{fault:?}: all committed {:.1?} after its return", back.elapsed());
+    let all = app.host.invocations();
+    let costly = all.iter().find(|invocation| !invocation.succeeded || invocation.dequeue_count != Some(1));
+    assert!(costly.is_none(), "{fault:?}: a delivery was used up: {costly:?}");
+    promised.check(&app.account, Vec::new()).await.unwrap();
+    app.host.wait_for_line("WARN Storage back: table, away since 20", LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_outage_of_the_table_is_held_and_given_back_and_costs_no_delivery() {
+    let faults = [Some(status(403)), Some(status(400)), Some(status(503)), None];
+    join_all(faults.map(|fault| outlast(fault, SHORT))).await;
+    outlast(Some(Fault::Hang), LONGER).await;
+}
+
+#[tokio::test]
+async fn a_healthy_host_gets_what_a_sick_one_held() {
+    let app = App::start_with(&[SHORT]).await;
+    app.send(EARLIER).await;
+    let sick_tables = FaultProxy::start(&app.account, Service::Table).await.unwrap();
+    sick_tables.fail_all(status(403));
+    let account = app.queues.account(&sick_tables.account(&app.account));
+    let sick = LocalHost::start(options(settings(&account, &[SHORT]))).await.unwrap();
+    sick.ready().await.unwrap();
+    let start = Instant::now();
+    let mut promised = send(&app, orders(200)).await;
+    promised.receipts.insert(EARLIER_RECEIPT.to_owned());
+    app.drain().await;
+    sick.drain(&app.account, "orders", LIMIT).await.unwrap();
+    let given_back = sick.invocations().iter().filter(|invocation| is_given_back(invocation)).count();
+    println!("{given_back} given back by the sick host, all committed after {:.1?}", start.elapsed());
+    assert!(given_back > 0 && given_back == sick.invocations().len(), "{given_back}");
+    promised.check(&app.account, Vec::new()).await.unwrap();
+}
+
+/// Sends a message that ends the process among others.
+async fn survive(misdeed: &str, instances: usize, is_away_first: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let changes = [SHORT, ("TMPDIR", folder.path().to_str().unwrap())];
+    let app = App::start_with(&changes).await;
+    let mut others = Vec::new();
+    for _ in 1..instances {
+        let account = app.queues.account(&app.tables.account(&app.account));
+        others.push(LocalHost::start(options(settings(&account, &changes))).await.unwrap());
+    }
+    if is_away_first {
+        app.tables.fail_all(status(503));
+    }
+    let killer = format!(r#"{{"id":"killer","handler":"{misdeed}"}}"#);
+    app.account.put("orders", &killer).await.unwrap();
+    let mut promised = send(&app, IN_FLIGHT - 1).await;
+    promised.quarantined.insert(killer);
+    let start = Instant::now();
+    if is_away_first {
+        app.host.wait_for(|all| all.len() >= IN_FLIGHT, LIMIT).await.unwrap();
+        app.tables.lift();
+    }
+    app.drain().await;
+    for host in &others {
+        host.drain(&app.account, "orders", LIMIT).await.unwrap();
+    }
+    let deliveries: usize = others.iter().chain([&app.host]).map(|host| host.invocations().len()).sum();
+    println!("{misdeed}, {instances} instances: {deliveries} deliveries, settled after {:.1?}", start.elapsed());
+    let reasons: Vec<_> = app.quarantined().await.iter().map(|envelope| envelope["reason"].clone()).collect();
+    assert_eq!(reasons, ["exhausted"]);
+    app.age().await;
+    assert!(app.host.fire_timer(TIMER).await.unwrap().succeeded, "it publishes what the dead left behind");
+    promised.check(&app.account, Vec::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_that_ends_the_process_is_quarantined_and_takes_no_other_along() {
+    let cases =
+        [("aborts", 1, false), ("aborts", 2, false), ("aborts", 1, true), ("hangs", 1, false), ("hangs", 2, false)];
+    join_all(cases.map(|(misdeed, instances, is_away_first)| survive(misdeed, instances, is_away_first))).await;
+}
+
+/// Copies the files of the app with changes to `host.json` and `function.json`.
+fn app_files(change: impl Fn(&mut Value, &mut Value)) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["host.json", "queue_with_idempotency/function.json", "scheduled_with_retry/function.json"];
+    let read = |name| serde_json::from_slice(&fs::read(app_root().join(name)).unwrap()).unwrap();
+    let [mut host, mut queue, timer]: [Value; 3] = names.map(read);
+    change(&mut host, &mut queue);
+    for (name, value) in names.iter().zip([host, queue, timer]) {
+        let file = folder.path().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, value.to_string()).unwrap();
+    }
+    folder
+}
+
+#[tokio::test]
+async fn a_rejected_message_is_kept_whatever_output_bindings_there_are() {
+    for name in ["quarantine", "renamed"] {
+        let output = json!({ "type": "queue", "direction": "out", "name": name, "queueName": "orders-quarantine", "connection": "AzureWebJobsStorage" });
+        let files = app_files(|_, function| function["bindings"].as_array_mut().unwrap().push(output.clone()));
+        let account = azurite::shared().await.unwrap().account().unwrap();
+        let options = Options { app_root: files.path().to_owned(), ..options(settings(&account, &[])) };
+        let host = LocalHost::start(options).await.unwrap();
+        assert!(host.deliver(QUEUE, "no order").await.unwrap().succeeded);
+        let kept = account.peek("orders-quarantine").await.unwrap();
+        assert_eq!(kept.len(), 1);
+        let envelope: Value = serde_json::from_str(&kept[0].text).unwrap();
+        assert_eq!((&envelope["reason"], &envelope["message"]), (&json!("invalid_json"), &json!("no order")));
+    }
+}
+
+#[tokio::test]
+async fn queues_are_named_and_encoded_as_the_files_of_the_app_say() {
+    let files = app_files(|host, function| {
+        host["extensions"]["queues"]["messageEncoding"] = "base64".into();
+        function["bindings"][0]["queueName"] = "Shop-%PLACE%".into();
+    });
+    let account = azurite::shared().await.unwrap().account().unwrap();
+    let tables = FaultProxy::start(&account, Service::Table).await.unwrap();
+    tables.fail_all(status(503));
+    let queues = FaultProxy::start(&account, Service::Queue).await.unwrap();
+    queues.set_rule(show_soon(account.sas().to_owned()));
+    let settings = settings(&queues.account(&tables.account(&account)), &[SHORT, ("PLACE", "orders")]);
+    let host = LocalHost::start(Options { app_root: files.path().to_owned(), ..options(settings) }).await.unwrap();
+    account.put_base64("shop-orders", ORDER).await.unwrap();
+    host.wait_for(|all| all.iter().any(is_given_back), LIMIT).await.unwrap();
+    let is_put = |request: &&Request| request.kind == Kind::PutMessage && request.target.contains("/shop-orders/");
+    let put = queues.requests().iter().find(is_put).cloned().unwrap();
+    assert!(put.target.contains("messagettl=-1"), "{}", put.target);
+    assert!(String::from_utf8_lossy(&put.body).contains(&BASE64_STANDARD.encode(ORDER)), "{put:?}");
+
+    tables.lift();
+    account.put_base64("shop-orders", "no order").await.unwrap();
+    account.put_base64("shop-orders-poison", "given up").await.unwrap();
+    host.drain(&account, "shop-orders", LIMIT).await.unwrap();
+    assert!(host.fire_timer(TIMER).await.unwrap().succeeded);
+    let kept = account.peek("shop-orders-quarantine").await.unwrap();
+    let kept = kept.iter().map(|message| serde_json::from_str(&message.text).unwrap());
+    let kept: BTreeSet<_> = kept.map(|envelope: Value| envelope["message"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(kept, ["given up", "no order"].map(str::to_owned).into());
+    let returned =
+        host.invocations().iter().filter_map(|invocation| invocation.return_value.clone()).collect::<Vec<_>>();
+    assert_eq!(returned, [RECEIPT]);
+    for queue in ["orders", "orders-quarantine", "shop-orders-poison"] {
+        assert_eq!(account.queue_length(queue).await.unwrap(), 0, "{queue}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_deleted_while_in_use_is_an_outage_and_no_empty_memory() {
+    let app = App::start_with(&[SHORT]).await;
+    app.send(ORDER).await;
+    app.account.delete_table("idempotency").await.unwrap();
+    app.forget_requests();
+    assert!(is_given_back(&app.send(ORDER).await));
+    app.host.wait_for_line("WARN Storage away: table since 20", LIMIT).await.unwrap();
+    assert_eq!(app.lines_with("last error: storage answered 404 TableNotFound").len(), 1);
+    assert!(!app.tables.kinds().contains(&Kind::CreateTable), "{:?}", app.tables.kinds());
+    // As an operator does, who accepts that every id is new.
+    app.account.create_table("idempotency").await.unwrap();
+    app.drain().await;
+    assert_eq!(app.receipts().await, [RECEIPT]);
+}
+
+#[tokio::test]
+async fn what_the_host_gave_up_is_moved_to_quarantine_as_it_was() {
+    let settings = ["maxDequeueCount", "visibilityTimeout"]
+        .map(|name| format!("AzureFunctionsJobHost__extensions__queues__{name}"));
+    let app = App::start_with(&[(&settings[0], "1"), (&settings[1], "00:00:00")]).await;
+    app.fail_orders(status(403));
+    assert!(!app.send(ORDER).await.succeeded);
+    app.drain().await;
+    assert_eq!(app.poisoned().await, [ORDER]);
+    app.tables.lift();
+    // More than one receive returns.
+    let given_up = |n: usize| format!("{{\"n\": {n}, \"text\": \"<&>\\u20ac €\"}} \r\n");
+    for n in 0..40 {
+        app.account.put("orders-poison", &given_up(n)).await.unwrap();
+    }
+    assert!(app.host.fire_timer(TIMER).await.unwrap().succeeded);
+    app.host.wait_for_line("WARN State: orders=0 orders-poison=0 orders-quarantine=41 ", LIMIT).await.unwrap();
+    assert!(app.quarantined().await.iter().all(|envelope| envelope["reason"] == "exhausted"));
+    let quarantined = (0..40).map(given_up).chain([ORDER.to_owned()]).collect();
+    Promised { receipts: BTreeSet::new(), quarantined }.check(&app.account, Vec::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_copies_of_a_message_stay_two_and_take_effect_once() {
+    let app = App::start_with(&[SHORT]).await;
+    app.send(EARLIER).await;
+    app.tables.fail_all(status(503));
+    let mut is_lost = false;
+    app.queues.set_rule(move |request| {
+        let is_put_back = request.kind == Kind::PutMessage && request.target.contains("/orders/");
+        if is_put_back && !std::mem::replace(&mut is_lost, true) { Fault::DropReply } else { Fault::Pass }
+    });
+    app.account.put("orders", ORDER).await.unwrap();
+    app.host.poll_now();
+    app.host.wait_for(|all| all.iter().filter(|one| is_given_back(one)).count() >= 6, LIMIT).await.unwrap();
+    app.tables.lift();
+    app.drain().await;
+    let all = app.host.invocations();
+    assert_eq!(all.iter().filter(|invocation| !invocation.succeeded).count(), 1, "the put that was not answered");
+    let mut ends: Vec<_> =
+        all[1..].iter().filter(|one| one.return_value.is_some()).map(|one| &one.logs[0][..9]).collect();
+    ends.sort_unstable();
+    assert_eq!(ends, ["Duplicate", "Processin"]);
+    assert_eq!(app.receipts().await.len(), 2);
+}
