@@ -258,6 +258,11 @@ pub(crate) fn show_soon(sas: String) -> impl FnMut(&Request) -> Fault {
     }
 }
 
+/// Returns how a tick ends that knows of no event that is left, as the handler says it.
+pub(crate) fn tick_line(published: usize, purged: usize, due: usize) -> String {
+    format!(" published={published} unpublished=0 unpublished_oldest_s=0 purged={purged} due={due} ")
+}
+
 /// Waits until something outside is so.
 pub(crate) async fn wait_until(condition: impl Fn() -> bool) {
     let wait = async {

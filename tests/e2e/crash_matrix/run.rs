@@ -180,7 +180,8 @@ impl Run {
         // How often it goes round depends on when the table is asked again.
         self.deliveries.dedup_by(|next, last| *last == Delivery::GivenBack && next == last);
         if matches!(failure, Failure::WireGivingBack(_) | Failure::KillHandlerGivingBack(_)) {
-            // Two copies are delivered at about the same time.
+            // The partition may not be asked again yet, and two copies are delivered at about the same time.
+            self.deliveries.retain(|delivery| *delivery != Delivery::GivenBack);
             self.deliveries.sort_by_key(|delivery| match delivery {
                 Delivery::Committed => 1,
                 Delivery::Duplicate => 2,
