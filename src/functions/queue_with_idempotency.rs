@@ -22,6 +22,7 @@ use crate::{
     },
     json::Object,
     message::{self, Message, Text},
+    outage::Outage,
     quarantine::{QueueMessage, Reason, Rejection},
     storage::MessageEncoding,
 };
@@ -91,7 +92,7 @@ pub async fn run(app: &App, message: &QueueMessage, attempt: &Attempt) -> Result
         return Err(cause.into());
     }
     let text = cause.to_string();
-    let served = give_back(app, &message.text, cause, attempt).await?;
+    let served = give_back(app, &message.text, (cause, outage), attempt).await?;
     outage.gave_back(&text);
     Ok(served)
 }
@@ -105,8 +106,13 @@ async fn serve(app: &App, text: &str, attempt: &Attempt) -> Result<String, Failu
 }
 
 /// Puts a message back on its queue, as it was there: a delivery that was no fault of it does not count.
-async fn give_back(app: &App, text: &str, cause: ledger::Error, attempt: &Attempt) -> Result<Served, Error> {
-    let longest = match (&cause, app.ledger.outage.now()) {
+async fn give_back(
+    app: &App,
+    text: &str,
+    (cause, outage): (ledger::Error, &Outage),
+    attempt: &Attempt,
+) -> Result<Served, Error> {
+    let longest = match (&cause, outage.now()) {
         (ledger::Error::Away(_), None) => LONGEST_INVISIBLE_OF_PARTITION,
         _ => LONGEST_INVISIBLE,
     };

@@ -1,8 +1,8 @@
-//! Storage that does not work for one order: the operator is told. The outcome for the order is in the crash matrix, and that
-//! of an outage in [`outage`](crate::outage).
+//! Storage that does not work for some messages: the operator is told. Their outcome is in the crash matrix, and that of an
+//! outage of the table in [`outage`](crate::outage).
 
 use crate::app::{App, LIMIT};
-use test_storage::Fault;
+use test_storage::{Fault, Kind};
 
 const ORDER: &str = r#"{"id":"order-123","amount":42}"#;
 
@@ -30,4 +30,35 @@ async fn many_first_orders_at_once_create_the_table_together() {
     app.drain().await;
     assert_eq!(app.rows().await.len(), 40);
     assert!(app.host.invocations().iter().all(|invocation| invocation.succeeded));
+}
+
+#[tokio::test]
+async fn rejected_messages_are_held_and_given_back_while_the_quarantine_queue_is_away() {
+    const COUNT: usize = 16;
+    let app = App::start_with(&[("AzureFunctionsJobHost__functionTimeout", "00:00:12")]).await;
+    app.queues.set_rule(|request| {
+        let is_kept = request.kind == Kind::PutMessage && request.target.contains("/orders-quarantine/");
+        if is_kept { Fault::Status(403, Vec::new(), String::new()) } else { Fault::Pass }
+    });
+    for n in 0..COUNT {
+        app.account.put("orders", &format!("no order {n}")).await.unwrap();
+    }
+    app.host.poll_now();
+    app.host.wait_for(|all| all.len() >= COUNT, LIMIT).await.unwrap();
+    app.host.wait_for_line("WARN Storage away: quarantine queue since 20", LIMIT).await.unwrap();
+    let put_back: Vec<_> = app
+        .queues
+        .requests()
+        .into_iter()
+        .filter(|request| request.target.contains("/orders/messages?messagettl=-1"))
+        .collect();
+    assert!(put_back.len() >= COUNT, "{put_back:?}");
+    for request in put_back {
+        let hidden = request.target.split_once("visibilitytimeout=").map_or("0", |(_, seconds)| seconds);
+        assert!(hidden.parse::<u32>().unwrap() < 30, "{}", request.target);
+    }
+    app.queues.lift();
+    app.drain().await;
+    assert_eq!(app.quarantined().await.len(), COUNT);
+    assert!(app.host.invocations().iter().all(|one| one.succeeded && one.dequeue_count == Some(1)));
 }
