@@ -38,6 +38,16 @@ impl Run {
         }
     }
 
+    pub(super) async fn kill_handler_holding(&self) {
+        let handler = self.app.host.worker_pid();
+        Step::UseTable.inject(&self.app, ALWAYS, Fault::Status(503, Vec::new(), String::new()));
+        self.put(ORDER).await;
+        self.app.host.wait_for_line("WARN Storage away: table since 20", LIMIT).await.unwrap();
+        self.app.host.kill_worker().unwrap();
+        self.lift();
+        self.app.host.ready_again(handler).await.unwrap();
+    }
+
     pub(super) async fn kill_handler_giving_back(&self, moment: Moment) {
         Step::Commit.inject(&self.app, 1, asking(503, 600));
         self.kill_handler((Step::PutBack, moment), ORDER).await;

@@ -108,6 +108,7 @@ impl Run {
             Failure::KillHandler(step, moment) | Failure::KillHandlerRejecting(step, moment) => {
                 self.kill_handler((*step, *moment), message(failure)).await;
             }
+            Failure::KillHandlerHolding => self.kill_handler_holding().await,
             Failure::KillHandlerGivingBack(moment) => self.kill_handler_giving_back(*moment).await,
             Failure::KillHandlerParking(step, moment) => {
                 self.app.account.put("orders-poison", NO_ORDER).await.unwrap();

@@ -102,6 +102,8 @@ pub(super) enum Failure {
     /// The same for a message that is quarantined.
     KillHostRejecting(Step, Moment),
     KillHandlerRejecting(Step, Moment),
+    /// SIGKILL for the handler while it holds the message because the table is away.
+    KillHandlerHolding,
     /// SIGKILL for the handler while it puts back a message whose commit was refused.
     KillHandlerGivingBack(Moment),
     /// The same while the timer moves a message from the poison queue to quarantine.
@@ -142,6 +144,7 @@ impl Failure {
             Self::KillHandlerRejecting(step, _) | Self::KillHandlerParking(step, _) => step.to_string(),
             Self::KillHost(step, _) | Self::KillHostRejecting(step, _) | Self::Wire(step, ..) => step.to_string(),
             Self::WireRejecting(step, ..) | Self::WireParking(step, _) => step.to_string(),
+            Self::KillHandlerHolding => Step::UseTable.to_string(),
             Self::KillHandlerGivingBack(_) | Self::WireGivingBack(_) => Step::PutBack.to_string(),
             Self::LateCommit(_) | Self::TableDeleted | Self::StorageRestartedDuringCommit => Step::Commit.to_string(),
             Self::TwoProcessesAtOnce | Self::VisibilityLost => "deliver the message (host)".to_owned(),
@@ -157,6 +160,9 @@ impl Failure {
             Self::KillHandler(_, moment) => format!("handler killed {}", at(*moment)),
             Self::KillHandlerInTick(_, moment) => format!("by the timer; handler killed {}", at(*moment)),
             Self::KillHandlerRejecting(_, moment) => format!("rejected message: handler killed {}", at(*moment)),
+            Self::KillHandlerHolding => {
+                "refused with 503, every time; handler killed while it holds the message".to_owned()
+            }
             Self::KillHandlerGivingBack(moment) => format!("after a throttled commit: handler killed {}", at(*moment)),
             Self::KillHandlerParking(_, moment) => {
                 format!("message that the host gave up: handler killed {}", at(*moment))

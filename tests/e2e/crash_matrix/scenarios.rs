@@ -164,6 +164,7 @@ fn outages() -> Vec<Scenario> {
         row(Wire(UseTable, ALWAYS, status(403)), [GivenBack, Committed], [1, 0]),
         row(Wire(UseTable, ALWAYS, status(503)), [GivenBack, Committed], [1, 0]),
         row(Wire(UseTable, ALWAYS, Fault::Garbage), [GivenBack, Committed], [1, 0]),
+        row(Failure::KillHandlerHolding, [Killed, Committed], [1, 0]),
         row(Failure::TablesDown, [GivenBack, Committed], [1, 0]),
         row(Failure::WrongKey, [failed(STUCK), Committed], [1, 0]),
         row(Failure::StorageRestartedBetweenOrders, [Committed], [1, 0]),
