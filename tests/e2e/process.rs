@@ -175,7 +175,7 @@ async fn other_names_of_table_and_retention_are_used() {
 
 #[tokio::test]
 async fn a_retention_shorter_than_a_message_can_wait_is_warned_of() {
-    let app = App::start_with(&[("IDEMPOTENCY_TTL_HOURS", "335")]).await;
-    let line = app.host.wait_for_line("WARN IDEMPOTENCY_TTL_HOURS is shorter than the 14 days", LIMIT).await.unwrap();
+    let app = App::start_with(&[("IDEMPOTENCY_TTL_HOURS", "503")]).await;
+    let line = app.host.wait_for_line("WARN IDEMPOTENCY_TTL_HOURS is shorter than the 21 days", LIMIT).await.unwrap();
     assert_eq!(line.level, local_host::console::Level::Warning);
 }
