@@ -78,7 +78,7 @@ var alerts = [
     name: 'away'
     title: 'Storage is away'
     description: 'The handler holds orders or gives them back. The line says since when, and the last error.'
-    query: 'traces | where message startswith "WARN Storage away: " or message matches regex "^(WARN )?State: .* given_back=[1-9]"'
+    query: 'traces | where message startswith "WARN Storage away: " or message startswith "WARN Given back: " or message matches regex "^(WARN )?State: .* given_back=[1-9]"'
     lines: 0
   }
   {

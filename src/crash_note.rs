@@ -8,9 +8,9 @@
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read},
-    os::unix::fs::FileExt,
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt},
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -58,7 +58,8 @@ impl CrashNote {
     fn free_file(folder: &Path, app: &str) -> io::Result<File> {
         let name = &hash(app)[..16];
         let folder = folder.join("idempotency");
-        fs::create_dir_all(&folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let owner = fs::symlink_metadata(&folder)?.uid();
         for number in 0..MAX_FILES {
             let mut options = OpenOptions::new();
             let file = options
@@ -67,6 +68,10 @@ impl CrashNote {
                 .create(true)
                 .truncate(false)
                 .open(folder.join(format!("{name}-{number}")))?;
+            // Somebody else's folder could hold links to files of ours.
+            if file.metadata()?.uid() != owner {
+                return Err(io::Error::other("the folder `idempotency` there belongs to somebody else"));
+            }
             if file.try_lock().is_ok() {
                 return Ok(file);
             }
@@ -83,8 +88,9 @@ impl CrashNote {
         }
         // What cannot be noted can be decided all the same.
         let _ = file.write_all_at(hash.as_bytes(), 0);
+        let noted = Noted(file);
         let decided = decide();
-        let _ = file.write_all_at(&[b' '; HASH], 0);
+        drop(noted);
         if self.suspects().remove(&hash).is_some() {
             self.save();
         }
@@ -103,10 +109,20 @@ impl CrashNote {
     }
 }
 
+/// A note that is cleared when the message is decided, or when deciding it panics, which ends no process.
+struct Noted<'a>(&'a File);
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.write_all_at(&[b' '; HASH], 0);
+    }
+}
+
 /// Reads the suspects in a file, among them the message that was being decided last.
 fn suspects(file: &mut File) -> io::Result<BTreeMap<String, u32>> {
-    let mut text = String::new();
-    file.read_to_string(&mut text)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
     let mut lines = text.lines();
     let last = lines.next().unwrap_or_default().trim().to_owned();
     let line = |line: &str| line.split_once(' ').and_then(|(hash, ended)| Some((hash.to_owned(), ended.parse().ok()?)));
@@ -162,6 +178,17 @@ mod tests {
         dies_at(folder.path(), "killer");
         assert!(notes.iter().all(|note| note.guard("killer", || ()).is_some()));
         assert!(CrashNote::open(folder.path(), "shop").guard("killer", || ()).is_none());
+    }
+
+    #[test]
+    fn a_message_that_panics_has_ended_no_process() {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..3 {
+            let note = CrashNote::open(folder.path(), "shop");
+            let decide = || note.guard("order", || panic!("a bug"));
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(decide)).is_err());
+        }
+        assert!(CrashNote::open(folder.path(), "shop").guard("order", || ()).is_some());
     }
 
     #[test]

@@ -207,8 +207,11 @@ impl Quarantine {
 
     async fn put(&self, envelope: &str, attempt: &Attempt) -> Result<(), storage::Error> {
         let stop = attempt.deadline.min(Instant::now() + PUT_TIME);
-        let delays = Backoff::IMPATIENT.delays(attempt.random());
-        retry(stop, delays, storage::Error::wait_before_retry, async || self.queue.put(envelope).await).await
+        let (begin, delays) = (Instant::now(), Backoff::IMPATIENT.delays(attempt.random()));
+        let put = async || self.queue.put(envelope).await;
+        let result = retry(stop, delays, storage::Error::wait_before_retry, put).await;
+        self.outage.note(begin, &result, attempt);
+        result
     }
 }
 

@@ -27,6 +27,9 @@ use tracing::{info, warn};
 /// Longest wait of a message, by default: seven days on `orders`, and two weeks in quarantine, until somebody puts it back.
 const LONGEST_WAIT: Duration = Duration::days(21);
 
+/// Time to notice that the table does not answer, to hold a message, and to put it back.
+const SHORTEST_LIMIT: std::time::Duration = std::time::Duration::from_secs(80);
+
 /// Why the process cannot go on.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
@@ -61,6 +64,9 @@ fn start(domain: Domain) -> Result<Stop, StartError> {
     let port = config.port;
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|source| StartError::Port { port, source })?;
+    if config.invocation_limit < SHORTEST_LIMIT {
+        warn!("functionTimeout is shorter than 90 s: an outage in which storage does not answer uses up deliveries");
+    }
     if config.app.retention < LONGEST_WAIT {
         warn!(
             "IDEMPOTENCY_TTL_HOURS is shorter than the 21 days a message can wait: a late copy would take effect again"
@@ -88,6 +94,8 @@ fn app(domain: Domain, config: &Config) -> Result<App, storage::Error> {
     let client = Arc::new(PooledClient::new(config.connection.endpoints.are_of_the_emulator()));
     let account = config.connection.account(client.clone(), time_of_day)?;
     let client: Arc<dyn HttpClient> = client;
-    let crash_note = CrashNote::open(&config.temporary_folder, &config.app_folder);
+    // Another program may read what ended this one.
+    let program = std::env::current_exe().and_then(std::fs::metadata).and_then(|file| file.modified()).ok();
+    let crash_note = CrashNote::open(&config.temporary_folder, &format!("{} {program:?}", config.app_folder));
     Ok(App { crash_note, ..App::new(domain, &account, &client, &config.app) })
 }

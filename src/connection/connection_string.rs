@@ -96,8 +96,8 @@ impl<'a> Pairs<'a> {
             return endpoint::parse(url, true);
         }
         // Orders must not be remembered on this machine while they are queued in Azure.
-        let endpoints = ["TableEndpoint", "QueueEndpoint"].into_iter().filter_map(|other| self.value(other));
-        if endpoints.into_iter().any(|url| url.starts_with("http:")) {
+        let others = ["TableEndpoint", "QueueEndpoint"].into_iter().filter_map(|other| self.get(other));
+        if others.filter_map(|url| endpoint::parse(url, true).ok()).any(|url| endpoint::is_emulator(&url)) {
             return Err(Fault::missing(setting));
         }
         let account = self.get("AccountName").ok_or_else(|| Fault::missing(setting))?;

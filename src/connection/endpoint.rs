@@ -34,6 +34,11 @@ pub(super) fn of_account(account: Setting<'_>, service: &str, protocol: &str, su
     parse(Setting { name: &format!("the {service} endpoint of {}", account.name), value: &value }, false)
 }
 
+/// Whether an endpoint is surely not Azure's.
+pub(super) fn is_emulator(endpoint: &Url) -> bool {
+    endpoint.scheme() == "http" || is_loopback(endpoint)
+}
+
 fn is_loopback(endpoint: &Url) -> bool {
     let host = endpoint.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())

@@ -22,9 +22,8 @@ use crate::{
     },
     json::Object,
     message::{self, Message, Text},
-    outage::Outage,
     quarantine::{QueueMessage, Reason, Rejection},
-    storage::MessageEncoding,
+    storage::{self, MessageEncoding},
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -76,25 +75,35 @@ pub enum Failure {
 ///
 /// The host has to deliver it again.
 pub async fn run(app: &App, message: &QueueMessage, attempt: &Attempt) -> Result<Served, Error> {
-    let (cause, outage) = match serve(app, &message.text, attempt).await {
-        Ok(answer) => return Ok(Served::Receipt(answer)),
-        Err(Failure::Storage(cause)) => (cause, &app.ledger.outage),
-        Err(Failure::Reject(rejection)) => {
-            warn!("{}", rejection.warning());
-            match app.quarantine.keep(&rejection, message, attempt).await {
-                Ok(()) => return Ok(Served::Quarantined(rejection.reason)),
-                Err(cause) => (cause.into(), &app.quarantine.outage),
+    let end = attempt.deadline.checked_sub(TIME_TO_ANSWER).unwrap_or_else(Instant::now);
+    loop {
+        let (cause, outage) = match serve(app, &message.text, attempt).await {
+            Ok(answer) => return Ok(Served::Receipt(answer)),
+            Err(Failure::Storage(cause)) => (cause, &app.ledger.outage),
+            Err(Failure::Reject(rejection)) => {
+                warn!("{}", rejection.warning());
+                match app.quarantine.keep(&rejection, message, attempt).await {
+                    Ok(()) => return Ok(Served::Quarantined(rejection.reason)),
+                    Err(cause) => (cause.into(), &app.quarantine.outage),
+                }
             }
+        };
+        // A message that is refused for what is in it would go round for ever.
+        if cause.is_about_the_request() {
+            return Err(cause.into());
         }
-    };
-    // A message that is refused for what is in it would go round for ever.
-    if cause.is_about_the_request() {
-        return Err(cause.into());
+        let Err(put) = put_back(app, &message.text, &cause, attempt).await else {
+            info!("Given back: {cause}");
+            outage.gave_back(&cause.to_string());
+            return Ok(Served::GivenBack);
+        };
+        // Failing at once would use up the deliveries in no time. The table may come back before the queue does.
+        let is_away = app.ledger.outage.now().is_some();
+        if !is_away || app.ledger.wait_until(end, attempt).await.is_err() || Instant::now() >= end {
+            sleep_until(end).await;
+            return Err(Error::Stuck { cause, put });
+        }
     }
-    let text = cause.to_string();
-    let served = give_back(app, &message.text, (cause, outage), attempt).await?;
-    outage.gave_back(&text);
-    Ok(served)
 }
 
 async fn serve(app: &App, text: &str, attempt: &Attempt) -> Result<String, Failure> {
@@ -106,28 +115,13 @@ async fn serve(app: &App, text: &str, attempt: &Attempt) -> Result<String, Failu
 }
 
 /// Puts a message back on its queue, as it was there: a delivery that was no fault of it does not count.
-async fn give_back(
-    app: &App,
-    text: &str,
-    (cause, outage): (ledger::Error, &Outage),
-    attempt: &Attempt,
-) -> Result<Served, Error> {
-    let longest = match (&cause, outage.now()) {
-        (ledger::Error::Away(_), None) => LONGEST_INVISIBLE_OF_PARTITION,
+async fn put_back(app: &App, text: &str, cause: &ledger::Error, attempt: &Attempt) -> Result<(), storage::Error> {
+    let longest = match cause {
+        ledger::Error::PartitionAway(_) => LONGEST_INVISIBLE_OF_PARTITION,
         _ => LONGEST_INVISIBLE,
     };
     let invisible = longest.mul_f64(attempt.random().f64());
-    match app.orders.put_hidden(&app.orders_encoding.encode(text.to_owned()), invisible).await {
-        Ok(()) => {
-            info!("Given back: {cause}");
-            Ok(Served::GivenBack)
-        }
-        // Failing at once would use up the deliveries in no time.
-        Err(put) => {
-            sleep_until(attempt.deadline.checked_sub(TIME_TO_ANSWER).unwrap_or_else(Instant::now)).await;
-            Err(Error::Stuck { cause, put })
-        }
-    }
+    app.orders.put_hidden(&app.orders_encoding.encode(text.to_owned()), invisible).await
 }
 
 /// Reads a message, lets the domain decide it, and composes its events in their `encoding`. Nothing happens here that

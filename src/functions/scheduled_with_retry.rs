@@ -79,8 +79,12 @@ async fn park(app: &App, attempt: &Attempt, stop: Instant) -> Result<(), storage
         }
         warn!("{} messages={}", rejection.warning(), messages.len());
         for received in messages {
+            if Instant::now() >= stop {
+                break;
+            }
             let text = app.orders_encoding.decode(received.text.clone());
-            let message = QueueMessage { text, inserted: received.inserted, dequeue_count: None };
+            // It was put there by the host: when it was first seen, nobody knows.
+            let message = QueueMessage { text, ..QueueMessage::default() };
             app.quarantine.try_keep(&rejection, &message, attempt).await?;
             app.poison.delete(&received).await?;
         }

@@ -71,7 +71,16 @@ impl Ledger {
     ///
     /// It is still away.
     pub async fn wait(&self, attempt: &Attempt) -> Result<(), StillAway> {
-        self.outage.wait(attempt.hold_until, attempt, async || self.probe().await).await
+        self.wait_until(attempt.hold_until, attempt).await
+    }
+
+    /// The same until this time.
+    ///
+    /// # Errors
+    ///
+    /// It is still away.
+    pub async fn wait_until(&self, until: Instant, attempt: &Attempt) -> Result<(), StillAway> {
+        self.outage.wait(until, attempt, async || self.probe().await).await
     }
 
     /// Commits `operation` unless it was committed before. While the table is away, it waits for as long as the attempt may
@@ -87,28 +96,34 @@ impl Ledger {
         loop {
             self.wait(attempt).await?;
             if let Some(away) = partition.now().filter(|_| !partition.is_open(attempt)) {
-                return Err(away.into());
+                return Err(Error::PartitionAway(away));
             }
+            let begin = Instant::now();
             let stop = attempt.deadline.min(Instant::now() + COMMIT_TIME);
             let delays = Backoff::IMPATIENT.delays(attempt.random());
             let try_commit = async || self.try_commit(operation, attempt).await;
             match retry(stop, delays, Error::wait_before_retry, try_commit).await {
-                Err(Error::Away(_)) => {}
-                result => return result,
+                Err(Error::Away(_)) if Instant::now() < attempt.hold_until => {}
+                result => {
+                    match &result {
+                        Err(Error::Storage(error)) if !error.is_conflict() => partition.failed(begin, error, attempt),
+                        _ => partition.succeeded(),
+                    }
+                    return result;
+                }
             }
         }
     }
 
     async fn try_commit(&self, operation: &Operation, attempt: &Attempt) -> Result<Outcome, Error> {
         let rows = rows(operation, attempt.time(), self.retention);
-        let asked = (Instant::now(), &operation.key);
         let inserted = self.insert(&operation.key.partition_key(), &rows).await;
-        let error = match self.heard(asked, inserted, attempt).await {
+        let error = match self.heard(inserted, attempt).await {
             Ok(etags) => return Ok(Outcome::Committed(self.inserted(operation, etags).await)),
             Err(Error::Storage(error)) if error.is_conflict() || error.may_be_applied() => error,
             Err(error) => return Err(error),
         };
-        let record = self.heard(asked, self.read_record(&operation.key).await, attempt).await?;
+        let record = self.heard(self.read_record(&operation.key).await, attempt).await?;
         let record = record.map(StoredRecord::read).transpose().map_err(Error::UnknownSchema)?;
         match verdict(record, &operation.commit_id, &operation.fingerprint) {
             Verdict::Committed => {
@@ -120,27 +135,16 @@ impl Ledger {
         }
     }
 
-    /// Notes what the answer to a request says about table and partition. After a failure, asks whether the table is away.
-    async fn heard<T>(
-        &self,
-        (begin, key): (Instant, &Key),
-        result: Result<T, storage::Error>,
-        attempt: &Attempt,
-    ) -> Result<T, Error> {
-        let partition = self.partition(key);
+    /// Notes what the answer to a request says about the table. After a failure, asks whether the table is away.
+    pub(super) async fn heard<T>(&self, result: Result<T, storage::Error>, attempt: &Attempt) -> Result<T, Error> {
         match result {
             Err(error) if !error.is_conflict() => {
-                if self.outage.is_away(attempt, self.probe()).await {
-                    return Err(self.outage.now().map_or(error.into(), Error::from));
-                }
-                if !error.is_about_the_request() {
-                    partition.failed(begin, &error, attempt);
-                }
-                Err(error.into())
+                let is_away = self.outage.is_away(attempt, self.probe()).await;
+                let away = self.outage.now().filter(|_| is_away);
+                Err(away.map_or(error.into(), Error::from))
             }
             result => {
                 self.outage.succeeded();
-                partition.succeeded();
                 Ok(result?)
             }
         }

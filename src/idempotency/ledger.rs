@@ -43,6 +43,9 @@ pub enum Error {
     /// The table does nothing at all.
     #[error(transparent)]
     Away(#[from] StillAway),
+    /// The table does nothing in this partition.
+    #[error(transparent)]
+    PartitionAway(StillAway),
     /// The row was written by something newer than this program, or is damaged. A version that cannot be read is 0.
     #[error("this program cannot read a row of schema version {0}")]
     UnknownSchema(i32),
@@ -76,7 +79,7 @@ impl Ledger {
     /// that is not there.
     #[must_use]
     pub fn new(table: Table, retention: Duration, creates_table: bool) -> Self {
-        let partitions = (0..BUCKETS).map(|bucket| Outage::new(format!("partition {}", partition_key(bucket))));
+        let partitions = (0..BUCKETS).map(|bucket| Outage::silent(format!("partition {}", partition_key(bucket))));
         Self { table, retention, creates_table, outage: Outage::new("table"), partitions: partitions.collect() }
     }
 
@@ -194,7 +197,7 @@ impl Error {
                 Some(error.retry_after().unwrap_or_default())
             }
             Self::Storage(error) => error.wait_before_retry(),
-            Self::UnknownSchema(_) | Self::OutOfTime | Self::Away(_) => None,
+            Self::UnknownSchema(_) | Self::OutOfTime | Self::Away(_) | Self::PartitionAway(_) => None,
         }
     }
 }

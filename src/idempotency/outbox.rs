@@ -139,10 +139,16 @@ impl Outbox<'_> {
             if self.is_out_of_time() {
                 return relayed.stop(Error::OutOfTime);
             }
+            if let Some(away) = self.ledger.outage.now().filter(|_| !self.ledger.outage.is_open(self.attempt)) {
+                return relayed.stop(away.into());
+            }
             let page = match pages.next().await {
-                Some(Ok(page)) => page,
-                Some(Err(error)) if !self.ledger.is_new(&error) => return relayed.stop(error.into()),
-                Some(Err(_)) | None => return relayed,
+                Some(Err(error)) if self.ledger.is_new(&error) => return relayed,
+                Some(page) => match self.ledger.heard(page, self.attempt).await {
+                    Ok(page) => page,
+                    Err(error) => return relayed.stop(error),
+                },
+                None => return relayed,
             };
             let published = self.publish_and_delete(&page).await;
             relayed.add(&published);
@@ -209,8 +215,8 @@ impl Outbox<'_> {
 
 fn is_about_one_event(error: &Error) -> bool {
     match error {
-        Error::Storage(error) => error.is_about_the_message(),
+        Error::Storage(error) => error.is_about_the_request(),
         Error::UnknownSchema(_) => true,
-        Error::Away(_) | Error::OutOfTime => false,
+        Error::Away(_) | Error::PartitionAway(_) | Error::OutOfTime => false,
     }
 }

@@ -31,6 +31,8 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Outage {
     service: String,
+    /// Whether nothing is printed.
+    is_silent: bool,
     state: Mutex<State>,
     back: Notify,
     /// Taken by the invocation that asks whether a failure is an outage.
@@ -43,10 +45,9 @@ struct State {
     away: Option<Away>,
     /// Number of invocations that wait.
     held: usize,
-    /// Number of messages that were put back.
+    /// Number of messages that were put back since the service went away or came back, and since the timer asked.
     given_back: u64,
-    /// Number of them of which the timer knows.
-    reported: u64,
+    unreported: u64,
     next_warning: Option<Instant>,
 }
 
@@ -54,8 +55,15 @@ impl Outage {
     /// Creates the state of a service that is not known to be away.
     #[must_use]
     pub fn new(service: impl Into<String>) -> Self {
+        Self { is_silent: false, ..Self::silent(service) }
+    }
+
+    /// The same for a part of a service, about which nothing is printed.
+    #[must_use]
+    pub fn silent(part: impl Into<String>) -> Self {
         Self {
-            service: service.into(),
+            service: part.into(),
+            is_silent: true,
             state: Mutex::default(),
             back: Notify::new(),
             question: tokio::sync::Mutex::default(),
@@ -78,10 +86,7 @@ impl Outage {
     /// Returns the number of messages that were put back since this was asked last.
     #[must_use]
     pub fn take_given_back(&self) -> u64 {
-        let mut state = self.state();
-        let (before, now) = (state.reported, state.given_back);
-        state.reported = now;
-        now - before
+        std::mem::take(&mut self.state().unreported)
     }
 
     /// Notes that a request succeeded.
@@ -90,8 +95,13 @@ impl Outage {
         state.last_success = Some(Instant::now());
         if let Some(away) = state.away.take() {
             state.next_warning = None;
-            let (since, held, given_back) = (text(away.since), state.held, state.given_back);
-            warn!("Storage back: {}, away since {since}; {held} messages held, {given_back} given back", self.service);
+            let (since, held, given_back) = (text(away.since), state.held, std::mem::take(&mut state.given_back));
+            if !self.is_silent {
+                warn!(
+                    "Storage back: {}, away since {since}; {held} messages held, {given_back} given back",
+                    self.service
+                );
+            }
             self.back.notify_waiters();
         }
     }
@@ -102,6 +112,9 @@ impl Outage {
         if state.last_success.is_some_and(|success| success >= begin) {
             return;
         }
+        if state.away.is_none() {
+            (state.given_back, state.next_warning) = (0, None);
+        }
         state.away.get_or_insert_with(|| Away::new(cause.clone(), attempt)).cause = cause.clone();
         self.warn(&mut state, None);
     }
@@ -110,6 +123,7 @@ impl Outage {
     pub fn gave_back(&self, cause: &str) {
         let mut state = self.state();
         state.given_back += 1;
+        state.unreported += 1;
         self.warn(&mut state, Some(cause));
     }
 
@@ -163,7 +177,7 @@ impl Outage {
             let result = request().await;
             self.note(begin, &result, attempt);
             match result {
-                Err(error) if error.is_about_the_message() || self.now().is_none() => return Err(error.into()),
+                Err(error) if error.is_about_the_request() || self.now().is_none() => return Err(error.into()),
                 Err(_) => {}
                 Ok(()) => return Ok(()),
             }
@@ -179,7 +193,7 @@ impl Outage {
     /// Notes what the result of a request, made at `begin`, says about the service. One that was refused for what is in it
     /// says nothing.
     pub fn note(&self, begin: Instant, result: &Result<(), storage::Error>, attempt: &Attempt) {
-        if !matches!(result, Err(error) if error.is_about_the_message()) {
+        if !matches!(result, Err(error) if error.is_about_the_request()) {
             self.hear(begin, result.clone(), attempt);
         }
     }
@@ -223,7 +237,7 @@ impl Outage {
     /// Warns, unless it was done within a minute.
     fn warn(&self, state: &mut State, given_back_for: Option<&str>) {
         let now = Instant::now();
-        if state.next_warning.is_some_and(|next| now < next) {
+        if self.is_silent || state.next_warning.is_some_and(|next| now < next) {
             return;
         }
         let (service, held, given_back) = (&self.service, state.held, state.given_back);

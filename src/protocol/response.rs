@@ -39,7 +39,7 @@ impl InvocationError {
             Self::Function(functions::Error::Stuck { .. }) => "Storage is away and the message cannot be put back",
             Self::Function(functions::Error::Ledger(error)) => match error {
                 ledger::Error::Storage(error) => storage::Error::phrase(error),
-                ledger::Error::Away(_) => "Storage is away",
+                ledger::Error::Away(_) | ledger::Error::PartitionAway(_) => "Storage is away",
                 ledger::Error::UnknownSchema(_) => "A record has an unknown schema version",
                 ledger::Error::OutOfTime => "More is left than one attempt has time for",
             },

@@ -92,16 +92,10 @@ impl Error {
         self.has_code("TableNotFound")
     }
 
-    /// Whether it is this request that was refused, for what is in it: to wait does not help.
+    /// Whether it is the request that was refused, for what is in it: to wait does not help, and another may be taken.
     #[must_use]
     pub const fn is_about_the_request(&self) -> bool {
-        matches!(self, Self::Unsendable(_) | Self::Refused { status: 400..=407 | 410..=428 | 430..=499, .. })
-    }
-
-    /// Whether it is the message itself that was refused, and another one may be taken.
-    #[must_use]
-    pub const fn is_about_the_message(&self) -> bool {
-        matches!(self, Self::Refused { status: 400 | 413, .. })
+        matches!(self, Self::Unsendable(_) | Self::Refused { status: 400 | 413, .. })
     }
 
     /// Whether the row that was asked for is not there.

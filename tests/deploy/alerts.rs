@@ -25,6 +25,9 @@ const STATE: &str = "State: orders=12 orders-poison=0 orders-quarantine=0 order-
 const STORAGE_AWAY: &str = "WARN Storage away: table since 2026-11-28T14:00:00Z; 24 messages held, 120 given back; last \
                             error: storage cannot be reached: Connection refused (os error 111)";
 
+const GIVEN_BACK: &str =
+    "WARN Given back: 12 messages, while the table answers others; last error: storage answered 503";
+
 /// The rule of each alert, by the alert's name.
 fn rules() -> BTreeMap<String, Value> {
     let deployment = deployment();
@@ -106,6 +109,7 @@ async fn each_alert_is_raised_by_the_lines_about_its_trouble() {
     check(&[&state("unpublished_oldest_s=901")], &["events"]);
     check(&[&state("given_back=1")], &["away"]);
     check(&[STATE, STORAGE_AWAY, STATE], &["away"]);
+    check(&[STATE, GIVEN_BACK, STATE], &["away"]);
     check(&[STORAGE_AWAY], &["away", "timer-silent"]);
     check(&[failed, failed, failed, STATE], &[]);
     check(&[failed, failed, failed, failed, STATE], &["timer-fails"]);
