@@ -104,8 +104,11 @@ impl Progress {
     }
 }
 
-/// Publishes the events left behind in all buckets, as many as can be until `stop`.
+/// Publishes the events left behind in all buckets, as many as can be until `stop`. While the table is away, it asks once
+/// whether it is back.
 pub async fn relay(ledger: &Ledger, events: &Events, attempt: &Attempt, stop: Instant) -> Relayed {
+    // Each bucket finds out again, so the answer is not needed here.
+    let _ = ledger.wait_until(Instant::now(), attempt).await;
     let outbox = &Outbox { ledger, events, attempt, stop };
     let relays = buckets(attempt.began).map(async |bucket| (bucket, outbox.relay_bucket(bucket).await));
     let (mut relayed, mut total) = (Relayed::default(), Progress::default());
@@ -139,7 +142,7 @@ impl Outbox<'_> {
             if self.is_out_of_time() {
                 return relayed.stop(Error::OutOfTime);
             }
-            if let Some(away) = self.ledger.outage.now().filter(|_| !self.ledger.outage.is_open(self.attempt)) {
+            if let Some(away) = self.ledger.outage.now() {
                 return relayed.stop(away.into());
             }
             let page = match pages.next().await {
