@@ -12,6 +12,7 @@ use crate::{
     storage::{self, Queue, queue::fits},
 };
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::time::Duration;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::Instant;
@@ -110,6 +111,9 @@ struct Envelope<'a> {
     /// Number of this part, from 1, and of all.
     #[serde(skip_serializing_if = "Option::is_none")]
     part: Option<[usize; 2]>,
+    /// [Digest](digest) of the whole message, by which its parts find together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    whole: Option<&'a str>,
     message: &'a str,
 }
 
@@ -124,7 +128,7 @@ const MAX_DETAIL: usize = 1_000;
 #[must_use]
 pub fn envelopes(rejection: &Rejection, message: &QueueMessage, attempt: &Attempt) -> Vec<String> {
     let detail: String = rejection.detail.chars().take(MAX_DETAIL).collect();
-    let envelope = |message_text: &str, part| {
+    let envelope = |message_text: &str, part: Option<([usize; 2], &str)>| {
         let envelope = Envelope {
             reason: rejection.reason.as_str(),
             detail: &detail,
@@ -132,7 +136,8 @@ pub fn envelopes(rejection: &Rejection, message: &QueueMessage, attempt: &Attemp
             time: attempt.began.format(&Rfc3339).unwrap_or_default(),
             first_seen: message.inserted.and_then(|time| time.format(&Rfc3339).ok()),
             dequeue_count: message.dequeue_count,
-            part,
+            part: part.map(|(part, _)| part),
+            whole: part.map(|(_, whole)| whole),
             message: message_text,
         };
         xml_safe(serde_json::to_string(&envelope).unwrap_or_default())
@@ -142,8 +147,15 @@ pub fn envelopes(rejection: &Rejection, message: &QueueMessage, attempt: &Attemp
         return vec![whole];
     }
     let parts = parts(&message.text);
-    let count = parts.len();
-    parts.into_iter().enumerate().map(|(index, part)| envelope(part, Some([index + 1, count]))).collect()
+    let (count, whole) = (parts.len(), digest(&message.text));
+    parts.into_iter().enumerate().map(|(index, part)| envelope(part, Some(([index + 1, count], &whole)))).collect()
+}
+
+/// Returns the SHA-256 of a message, in hexadecimal digits. Messages that one tick of the timer moves here have one
+/// `invocation_id`.
+#[must_use]
+pub fn digest(message: &str) -> String {
+    format!("{:x}", Sha256::digest(message))
 }
 
 /// Cuts a text between characters into parts of at most [`PART`] bytes.
@@ -264,6 +276,7 @@ mod tests {
             assert_eq!(numbers, expected);
             let whole: String = parts.iter().filter_map(|part| part["message"].as_str()).collect();
             assert!(whole == text);
+            assert!(parts.iter().all(|part| part["whole"] == digest(&text)));
         }
     }
 
