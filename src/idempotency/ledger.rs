@@ -145,6 +145,16 @@ impl Ledger {
         self.delete(&partition_key(bucket), rows).await
     }
 
+    /// Forgets an operation on purpose: deletes its record, its index row and its events, all that are given, or none if one
+    /// of them is no longer as it was seen. The next message with this id takes effect.
+    ///
+    /// # Errors
+    ///
+    /// None was deleted, unless the error [may be applied](storage::Error::may_be_applied).
+    pub async fn forget(&self, key: &Key, rows: &[&RowTag]) -> Result<(), storage::Error> {
+        self.table.delete_all(&key.partition_key(), rows).await
+    }
+
     /// Deletes rows of one partition as they were seen. One that is gone was deleted by another instance. One that was
     /// changed stays, and with it the index row behind it.
     async fn delete(&self, partition_key: &str, rows: &[&RowTag]) -> Result<(), storage::Error> {

@@ -6,7 +6,8 @@
 
 use super::{Account, Error, transport::Transport};
 use azure_core::{
-    ClientOptions, Context, HttpClient, Method, Pipeline, Request, Response, RetryOptions, TransportOptions, Url,
+    ClientOptions, Context, HttpClient, Method, Pipeline, Request, Response, RetryOptions, StatusCode,
+    TransportOptions, Url,
     headers::{HeaderName, Headers},
 };
 use azure_storage::clients::{ServiceType, finalize_request, new_pipeline_from_options};
@@ -62,9 +63,10 @@ impl MessageEncoding {
 /// A message as it was received or seen.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ReceivedMessage {
-    id: String,
-    /// Empty when it was only seen.
-    pop_receipt: String,
+    /// Id, which it keeps at every delivery.
+    pub id: String,
+    /// Right to delete it. Empty when it was only seen.
+    pub pop_receipt: String,
     /// Time at which it was put, by the clock of the service.
     pub inserted: Option<OffsetDateTime>,
     /// Text on the queue.
@@ -114,12 +116,22 @@ impl Queue {
     pub async fn put(&self, message: &str) -> Result<(), Error> {
         match self.put_hidden(message, Duration::ZERO).await {
             Err(error) if error.has_code("QueueNotFound") => {
-                match self.send((Method::Put, &[]), &[], String::new()).await {
-                    Err(error) if !error.has_code("QueueAlreadyExists") => Err(error),
-                    _ => self.put_hidden(message, Duration::ZERO).await,
-                }
+                self.create().await?;
+                self.put_hidden(message, Duration::ZERO).await
             }
             result => result,
+        }
+    }
+
+    /// Creates the queue unless it is there, and says whether it is new.
+    ///
+    /// # Errors
+    ///
+    /// The queue may not be there.
+    pub async fn create(&self) -> Result<bool, Error> {
+        match self.send((Method::Put, &[]), &[], String::new()).await {
+            Err(error) if error.has_code("QueueAlreadyExists") => Ok(false),
+            response => Ok(response?.status() == StatusCode::Created),
         }
     }
 
@@ -154,6 +166,24 @@ impl Queue {
         Ok(self.messages(&[("peekonly", "true")]).await?.into_iter().next())
     }
 
+    /// Looks at up to 32 messages, those that are received next.
+    ///
+    /// # Errors
+    ///
+    /// The service did not say.
+    pub async fn peek_some(&self) -> Result<Vec<ReceivedMessage>, Error> {
+        self.messages(&[("peekonly", "true"), ("numofmessages", "32")]).await
+    }
+
+    /// Lets a message that was received be seen again at once. One that is gone, or that came back meanwhile, is left alone.
+    ///
+    /// # Errors
+    ///
+    /// It may still be hidden, and comes back by itself.
+    pub async fn release(&self, message: &ReceivedMessage) -> Result<(), Error> {
+        self.settle((Method::Put, message), &[("visibilitytimeout", "0")]).await
+    }
+
     async fn messages(&self, query: &[(&str, &str)]) -> Result<Vec<ReceivedMessage>, Error> {
         let response = match self.send((Method::Get, &["messages"]), query, String::new()).await {
             Err(error) if error.has_code("QueueNotFound") => return Ok(Vec::new()),
@@ -170,8 +200,13 @@ impl Queue {
     ///
     /// It may still be there.
     pub async fn delete(&self, message: &ReceivedMessage) -> Result<(), Error> {
-        let path = ["messages", &message.id];
-        match self.send((Method::Delete, &path), &[("popreceipt", &message.pop_receipt)], String::new()).await {
+        self.settle((Method::Delete, message), &[]).await
+    }
+
+    /// Does something with a message that was received, by its pop receipt.
+    async fn settle(&self, (method, message): (Method, &ReceivedMessage), query: &[(&str, &str)]) -> Result<(), Error> {
+        let query = [&[("popreceipt", message.pop_receipt.as_str())], query].concat();
+        match self.send((method, &["messages", &message.id]), &query, String::new()).await {
             Err(error) if !error.has_code("MessageNotFound") && !error.has_code("PopReceiptMismatch") => Err(error),
             _ => Ok(()),
         }
