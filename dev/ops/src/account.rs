@@ -1,0 +1,111 @@
+//! The account of the app, opened as the handler opens it.
+
+use std::{collections::BTreeMap, env, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use azure_core::HttpClient;
+use handler::{
+    attempt::{Attempt, time_of_day},
+    backoff::{Backoff, retry},
+    config::Config,
+    functions::App,
+    storage::{self, PooledClient, Table},
+};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use uuid::Uuid;
+use workspace::app_root;
+
+use crate::order::DOMAIN;
+
+/// Time in which a request is repeated.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The account, and how its answers are printed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Place {
+    /// Connection string of the storage account. Others on this machine can see it: better set `AzureWebJobsStorage`
+    #[arg(long, global = true, conflicts_with = "account")]
+    connection: Option<String>,
+    /// Storage account in Azure, opened as whoever is signed in with `az login` or `azd auth login`
+    #[arg(long, global = true)]
+    account: Option<String>,
+    /// Folder of the app, with `host.json` [default: this one, or that of the sources]
+    #[arg(long, global = true)]
+    app: Option<PathBuf>,
+    /// Print JSON, one object a line
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// An account that was opened.
+#[derive(Debug)]
+pub(crate) struct Account {
+    /// Everything the handler works with.
+    pub(crate) app: App,
+    /// Its table, for reading: only the ledger writes.
+    pub(crate) table: Table,
+    pub(crate) config: Config,
+    /// Time at which the command began.
+    pub(crate) began: OffsetDateTime,
+    pub(crate) json: bool,
+}
+
+impl Account {
+    /// Opens the account. Nothing is connected yet.
+    pub(crate) fn open(place: &Place) -> Result<Self> {
+        let config = Config::from_settings(&settings(place)?)?;
+        let client = Arc::new(PooledClient::new(config.connection.endpoints.are_of_the_emulator()));
+        let account = config.connection.account(client.clone(), time_of_day)?;
+        let client: Arc<dyn HttpClient> = client;
+        let app = App::new(DOMAIN, &account, &client, &config.app);
+        let table = Table::new(&account, &config.app.table, client);
+        Ok(Self { app, table, config, began: time_of_day(), json: place.json })
+    }
+
+    /// Begins what the handler would do in an invocation.
+    pub(crate) fn attempt(&self) -> Attempt {
+        let entropy = Uuid::new_v4().as_u128() ^ Uuid::new_v4().as_u128().rotate_left(32);
+        Attempt::new("ops".to_owned(), time_of_day(), Instant::now() + PATIENCE, entropy)
+    }
+}
+
+/// Makes a request, and repeats it while it fails for the moment.
+pub(crate) async fn patiently<T>(request: impl AsyncFnMut() -> Result<T, storage::Error>) -> Result<T, storage::Error> {
+    let backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(10), retries: 8 };
+    retry(Instant::now() + PATIENCE, backoff.delays(fastrand::Rng::new()), storage::Error::wait_before_retry, request)
+        .await
+}
+
+/// Collects the settings of the handler: the environment, with the connection of the arguments, or else the emulator.
+fn settings(place: &Place) -> Result<BTreeMap<String, String>> {
+    let text = |text: std::ffi::OsString| text.into_string().ok();
+    let mut settings: BTreeMap<_, _> =
+        env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
+    let is_connection = |name: &str| name.to_ascii_lowercase().contains("azurewebjobsstorage");
+    let chosen = match (&place.connection, &place.account) {
+        (Some(connection), _) => Some(("AzureWebJobsStorage", connection.as_str())),
+        (None, Some(account)) => Some(("AzureWebJobsStorage__accountName", account.as_str())),
+        (None, None) if settings.keys().any(|name| is_connection(name)) => None,
+        (None, None) => Some(("AzureWebJobsStorage", "UseDevelopmentStorage=true")),
+    };
+    if let Some((name, value)) = chosen {
+        settings.retain(|name, _| !is_connection(name));
+        settings.insert(name.to_owned(), value.to_owned());
+    }
+    // Nothing listens here.
+    settings.insert("FUNCTIONS_CUSTOMHANDLER_PORT".to_owned(), "0".to_owned());
+    let folder = folder(place, &settings)?.into_os_string().into_string();
+    let folder = folder.map_err(|name| anyhow::anyhow!("the name of the folder {} is no text", name.display()))?;
+    settings.insert("FUNCTIONS_APP_ROOT_PATH".to_owned(), folder);
+    Ok(settings)
+}
+
+fn folder(place: &Place, settings: &BTreeMap<String, String>) -> Result<PathBuf> {
+    match (&place.app, settings.get("FUNCTIONS_APP_ROOT_PATH")) {
+        (Some(folder), _) => Ok(folder.clone()),
+        (None, Some(folder)) => Ok(folder.into()),
+        (None, None) if PathBuf::from("host.json").is_file() => Ok(".".into()),
+        (None, None) => app_root().context("name the folder of host.json with --app"),
+    }
+}

@@ -1,0 +1,104 @@
+//! `cargo ops forget`: forgets an id on purpose, so that the next message with it takes effect.
+//!
+//! Events that are not published go out first: they are of an order that took effect. The ledger then deletes the record
+//! and its index row in one transaction, if both are still as they were read.
+
+use anyhow::{Result, bail};
+use handler::idempotency::{Key, outbox};
+use serde::Serialize;
+
+use crate::{
+    account::Account,
+    order::DOMAIN,
+    output::{Outcome, print_json, print_lines},
+    stored::Stored,
+};
+
+/// The arguments of `cargo ops forget`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The id of the order
+    id: String,
+    /// Forget it though an event cannot be published, which is then deleted too
+    #[arg(long)]
+    drop_events: bool,
+    /// Forget it though its record cannot be read: it is damaged, or of a newer version
+    #[arg(long)]
+    force: bool,
+    /// Only say what would be forgotten
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    dry_run: bool,
+    id: &'a str,
+    forgotten: bool,
+    committed_at: Option<&'a str>,
+    invocation: Option<&'a str>,
+    events_published: usize,
+    events_dropped: usize,
+}
+
+pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<Outcome> {
+    let id = arguments.id.trim();
+    let key = Key::new(DOMAIN.scope, id);
+    let mut stored = Stored::read(account, &key).await?;
+    let found = stored.events.len();
+    if matches!(stored.record(), Some(Err(_))) && !arguments.force {
+        bail!("the record cannot be read: see `explain`. With --force it is forgotten all the same");
+    }
+    if !arguments.dry_run && found > 0 {
+        outbox::publish(&account.app.ledger, &account.app.events, &stored.events, &account.attempt()).await;
+        stored = Stored::read(account, &key).await?;
+    }
+    let left = if arguments.dry_run { 0 } else { stored.events.len() };
+    if left > 0 && !arguments.drop_events {
+        bail!(
+            "{left} of its events cannot be published now: nothing is forgotten. See `explain`, or use --drop-events"
+        );
+    }
+    let rows: Vec<_> = stored.record_tag().into_iter().chain(stored.index_row.clone()).collect();
+    let rows: Vec<_> = rows.iter().chain(stored.events.iter().map(|event| &event.tag)).collect();
+    if !arguments.dry_run && !rows.is_empty() {
+        account.app.ledger.forget(&key, &rows).await?;
+    }
+    let report = Report {
+        dry_run: arguments.dry_run,
+        id,
+        forgotten: !rows.is_empty(),
+        committed_at: stored.text("committed_at"),
+        invocation: stored.text("invocation"),
+        events_published: found - left,
+        events_dropped: left,
+    };
+    print(account.json, &report)?;
+    Ok(Outcome::left_if(!report.forgotten))
+}
+
+fn print(json: bool, report: &Report<'_>) -> Result<()> {
+    if json {
+        return print_json(report);
+    }
+    let done = match (report.forgotten, report.dry_run) {
+        (false, _) => "nothing is stored of this id",
+        (true, true) => "would be forgotten",
+        (true, false) => "forgotten: the next message with this id takes effect",
+    };
+    let text = |text: Option<&str>| text.unwrap_or("unknown").to_owned();
+    print_lines(&[
+        ("order", format!("{:?}", report.id)),
+        ("result", done.to_owned()),
+        ("committed", format!("{}, in invocation {}", text(report.committed_at), text(report.invocation))),
+        ("events published", report.events_published.to_string()),
+        ("events dropped", report.events_dropped.to_string()),
+    ]);
+    if report.forgotten {
+        println!(
+            "A copy of the order that is on its way, or a request of up to half an hour ago that arrives late, takes effect \
+             as a new order. Its events have new ids, so consumers take them too."
+        );
+    }
+    Ok(())
+}

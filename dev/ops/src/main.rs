@@ -1,0 +1,91 @@
+//! The commands of an operator, behind the alias `cargo ops`: what became of an order, what is set aside, putting it
+//! back, forgetting an id.
+//!
+//! Settings, sign-in, storage client and rows are those of the handler's library, so both see the same. The commands that
+//! change something put before they delete, and may be killed at any point and started again.
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | done, or nothing to do |
+//! | 1 | failed: settings, sign-in or storage |
+//! | 2 | wrong arguments |
+//! | 3 | something is left, or found: the output says what |
+
+#![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind the commands of an operator")]
+
+// Each imports only from those below it.
+mod explain;
+mod list;
+mod requeue;
+mod discard;
+mod forget;
+mod init;
+mod stored;
+mod selection;
+mod kept;
+mod walk;
+mod account;
+mod output;
+#[path = "../../../src/order.rs"]
+mod order;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use account::{Account, Place};
+use output::Outcome;
+
+/// Answers an operator's questions, and puts back what was set aside.
+///
+/// Settings are those of the handler, from the environment; without a connection there, it is the emulator. Exit codes: 0 done,
+/// 1 failed, 2 wrong arguments, 3 something is left or was found.
+#[derive(Parser)]
+#[command(bin_name = "cargo ops", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Says what became of an order, or would become of a message
+    Explain(explain::Arguments),
+    /// Counts all messages that are set aside, or events that are left, by reason
+    List(list::Arguments),
+    /// Puts messages from quarantine back on the queue of orders
+    Requeue(requeue::Arguments),
+    /// Deletes messages from quarantine, after they were written to a file
+    Discard(discard::Arguments),
+    /// Forgets an id on purpose: the next message with it takes effect
+    Forget(forget::Arguments),
+    /// Creates the table and the queues that are not there
+    Init,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let Arguments { place, command } = Arguments::parse();
+    match run(&place, command).await {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Left) => ExitCode::from(3),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(place: &Place, command: Command) -> anyhow::Result<Outcome> {
+    let account = Account::open(place)?;
+    match command {
+        Command::Explain(arguments) => explain::run(&account, arguments).await,
+        Command::List(arguments) => list::run(&account, &arguments).await,
+        Command::Requeue(arguments) => requeue::run(&account, &arguments).await,
+        Command::Discard(arguments) => discard::run(&account, &arguments).await,
+        Command::Forget(arguments) => forget::run(&account, &arguments).await,
+        Command::Init => init::run(&account).await,
+    }
+}

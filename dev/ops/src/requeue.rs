@@ -1,0 +1,32 @@
+//! `cargo ops requeue`: puts messages from quarantine back on the queue of orders, as they came, and then deletes them
+//! here. Killed in between it leaves a message on both, of which the handler recognises the second.
+
+use anyhow::Result;
+
+use crate::{
+    account::Account,
+    output::Outcome,
+    selection::{Way, take},
+};
+
+/// The arguments of `cargo ops requeue`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    way: Way,
+    /// Put back what is older than the retention too: its order may have taken effect, and would do so again
+    #[arg(long)]
+    force: bool,
+}
+
+pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<Outcome> {
+    let app = &account.app;
+    let oldest = account.began - account.config.app.retention;
+    take(
+        account,
+        &arguments.way,
+        |kept| !arguments.force && kept.since().is_none_or(|since| since < oldest),
+        async |kept| app.orders.put(&app.orders_encoding.encode(kept.envelope.message.clone())).await,
+    )
+    .await
+}

@@ -1,0 +1,272 @@
+//! `cargo ops` as a process, over Azurite; what it meets was written by the handler's own code.
+
+#![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind the commands of an operator")]
+#![allow(clippy::unwrap_used, reason = "clippy's leave for tests does not reach the functions beside them")]
+
+#[path = "../../../../src/order.rs"]
+mod order;
+mod rig;
+
+use futures::future::join_all;
+use handler::{functions::queue_with_idempotency::Served, quarantine::Reason};
+use rig::{Rig, SECRET};
+use serde_json::json;
+use std::collections::BTreeMap;
+use test_storage::{FaultProxy, Kind, Service};
+use time::{Duration, OffsetDateTime};
+
+fn order(id: &str) -> String {
+    format!(r#"{{"id":"{id}","amount":42,"card":"{SECRET}"}}"#)
+}
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
+fn minutes(minutes: i64) -> OffsetDateTime {
+    now() + Duration::minutes(minutes)
+}
+
+#[tokio::test]
+async fn the_fate_of_each_order_is_told() {
+    let rig = Rig::new().await;
+    assert_eq!(rig.ops(&["explain", "order-1"]).await.1[0]["verdict"], "no_table");
+    rig.serve(&order("committed"), now()).await;
+    rig.commit(&order("unpublished"), minutes(-2)).await;
+    // So far ahead that no busy machine gets there.
+    rig.commit(&order("publishing"), minutes(30)).await;
+    rig.commit(&order("stuck"), minutes(-2)).await;
+    rig.change("stuck", "outbox~", json!({"schema": 2})).await;
+    rig.serve(&order("never-expires"), now()).await;
+    rig.delete("never-expires", "expiry~").await;
+    rig.serve(&order("expired"), minutes(-40 * 24 * 60)).await;
+    rig.serve(&order("newer"), now()).await;
+    rig.change("newer", "record~", json!({"schema": 2})).await;
+    rig.serve(&order("damaged"), now()).await;
+    rig.change("damaged", "record~", json!({"events": "many"})).await;
+    rig.commit(&order("forgotten"), minutes(-2)).await;
+    rig.delete("forgotten", "record~").await;
+    rig.serve(&order("conflict"), now()).await;
+    rig.serve(r#"{"id":"conflict","amount":43}"#, now()).await;
+    rig.serve(&format!(r#"{{"id":"invalid","amount":"{SECRET}"}}"#), now()).await;
+    let large = format!(r#"{{"id":"large","note":"{}"}}"#, "\\\"".repeat(20_000));
+    rig.keep(Reason::Exhausted, &large, now()).await;
+    rig.account.put("orders-poison", &order("poisoned")).await.unwrap();
+    rig.account.put("orders", &order("waiting")).await.unwrap();
+    for (id, verdict, code) in [
+        ("committed", "committed", 0),
+        ("unpublished", "unpublished", 0),
+        ("publishing", "publishing", 0),
+        ("stuck", "event_stuck", 0),
+        ("never-expires", "never_expires", 0),
+        ("expired", "expired", 0),
+        ("newer", "newer_schema", 0),
+        ("damaged", "damaged", 0),
+        ("forgotten", "forgotten", 0),
+        ("nobody", "unknown", 3),
+        ("invalid", "unknown", 3),
+    ] {
+        let (exit, lines) = rig.ops(&["explain", id]).await;
+        assert_eq!((exit, &lines[0]["verdict"]), (code, &json!(verdict)), "{id}: {lines:?}");
+    }
+    for (id, verdict, place, reason, envelopes) in [
+        ("conflict", "committed", "orders-quarantine", "conflict", 1),
+        ("invalid", "quarantined", "orders-quarantine", "invalid_order", 1),
+        ("large", "quarantined", "orders-quarantine", "exhausted", 5),
+        ("poisoned", "poisoned", "orders-poison", "", 1),
+        ("waiting", "waiting", "orders", "", 1),
+    ] {
+        let (_, lines) = rig.ops(&["explain", id, "--queues"]).await;
+        let found = &lines[0]["found"][0];
+        assert_eq!((&lines[0]["verdict"], &found["queue"]), (&json!(verdict), &json!(place)), "{id}: {lines:?}");
+        assert_eq!((&found["reason"], &found["envelopes"]), (&json!(reason), &json!(envelopes)), "{id}: {lines:?}");
+    }
+    let seen = rig.account.peek("orders").await.unwrap();
+    assert_eq!(seen.iter().map(|message| message.dequeue_count).collect::<Vec<_>>(), [0], "a delivery was spent");
+}
+
+#[tokio::test]
+async fn what_would_become_of_a_message_is_told_and_nothing_is_done() {
+    let rig = Rig::new().await;
+    rig.serve(&order("order-1"), now()).await;
+    rig.serve(&order("newer"), now()).await;
+    rig.change("newer", "record~", json!({"schema": 2})).await;
+    let before = rig.stored().await;
+    for (message, verdict) in [
+        (order("order-2"), "new"),
+        (format!(r#" {{"card":"{SECRET}", "amount":42.0, "id":"order-1"}} "#), "duplicate"),
+        (order("order-1").replace("42", "43"), "conflict"),
+        (order("newer"), "put_back"),
+        (SECRET.to_owned(), "rejected"),
+        (format!(r#"{{"card":"{SECRET}"}}"#), "rejected"),
+        (format!(r#"{{"id":"order-3","amount":"{SECRET}"}}"#), "rejected"),
+    ] {
+        let (_, lines) = rig.ops(&["explain", "--message", &message]).await;
+        assert_eq!(lines[0]["message"]["verdict"], verdict, "{message}: {lines:?}");
+    }
+    assert_eq!(rig.stored().await, before);
+    let (_, lines) = rig.ops(&["explain", "--message", SECRET, "--show-message"]).await;
+    assert!(lines[0]["message"]["detail"].as_str().unwrap().contains("base64"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn an_order_is_explained_by_its_keys_and_never_by_a_scan() {
+    let mut rig = Rig::new().await;
+    rig.serve(&order("order-1"), now()).await;
+    let tables = FaultProxy::start(&rig.account, Service::Table).await.unwrap();
+    rig.account = tables.account(&rig.account);
+    rig.ops(&["explain", "order-1"]).await;
+    assert_eq!(tables.kinds(), [Kind::GetEntity, Kind::GetEntity, Kind::Query]);
+    assert!(tables.requests()[2].target.contains("RowKey"), "{:?}", tables.requests()[2].target);
+}
+
+#[tokio::test]
+async fn a_thousand_messages_are_listed_and_put_back_exactly_though_the_tool_is_killed() {
+    let rig = Rig::new().await;
+    let reasons = [Reason::InvalidJson, Reason::MissingId, Reason::InvalidOrder, Reason::Conflict, Reason::Exhausted];
+    let text = |number: usize| match number % 100 {
+        // Kept in parts.
+        0 => format!("{number} {}", "\"\u{e9}".repeat(14_000)),
+        odd => format!("  {{\"id\":\t\"{number}\", \"note\":\"<&> \\u00e9 💶 {odd}\"}}\r\n "),
+    };
+    let kept = (0..1_000).map(|number| (reasons[number % 5], text(number)));
+    let kept: Vec<_> = kept.collect();
+    for chunk in kept.chunks(50) {
+        join_all(chunk.iter().map(|(reason, text)| rig.keep(*reason, text, now()))).await;
+    }
+    let (_, lines) = rig.ops(&["list"]).await;
+    assert_eq!((&lines[0]["total"], &lines[0]["held_by_others"]), (&json!(1_000), &json!(0)), "{lines:?}");
+    for reason in reasons {
+        assert_eq!(lines[0]["groups"][reason.as_str()]["count"], 200, "{lines:?}");
+    }
+    for _ in 0..6 {
+        rig.kill_after(100, &["requeue", "--all", "--hold", "2"]).await;
+    }
+    let mut runs = 0;
+    while rig.ops(&["requeue", "--all", "--hold", "2"]).await.0 == 3 {
+        runs += 1;
+        assert!(runs < 100, "it does not end");
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
+    let mut counts = BTreeMap::new();
+    for text in rig.drain("orders").await {
+        *counts.entry(text).or_insert(0) += 1;
+    }
+    let mut expected: Vec<_> = kept.into_iter().map(|(_, text)| text).collect();
+    expected.sort();
+    assert!(counts.keys().eq(&expected), "{} of {}", counts.len(), expected.len());
+    // A killed run leaves at most what it had under way.
+    assert!(counts.values().sum::<usize>() <= 1_000 + 6 * 32, "{}", counts.values().sum::<usize>());
+    // Of a message that was put back whole, parts may be left.
+    let left = rig.drain("orders-quarantine").await;
+    assert!(left.iter().all(|envelope| envelope.contains(r#""part":["#)), "{left:?}");
+}
+
+#[tokio::test]
+async fn only_what_is_selected_and_not_stale_is_put_back() {
+    let rig = Rig::new().await;
+    rig.keep(Reason::Exhausted, &order("stale"), minutes(-31 * 24 * 60)).await;
+    rig.keep(Reason::Exhausted, &order("fresh"), now()).await;
+    rig.keep(Reason::Conflict, &order("other"), now()).await;
+    let before = rig.stored().await;
+    let (code, lines) = rig.ops(&["requeue", "--reason", "exhausted", "--dry-run", "--each"]).await;
+    assert_eq!((code, &lines[2]["taken"], &lines[2]["stale"]), (3, &json!(1), &json!(1)), "{lines:?}");
+    assert_eq!(rig.stored().await, before, "a dry run wrote something");
+    let (code, lines) = rig.ops(&["requeue", "--reason", "exhausted"]).await;
+    assert_eq!((code, &lines[0]["not_selected"]), (3, &json!(1)), "{lines:?}");
+    assert_eq!(rig.drain("orders").await, [order("fresh")]);
+    let base64 = [("AzureFunctionsJobHost__extensions__queues__messageEncoding", "base64")];
+    let (code, _) = rig.ops_with(&base64, &["requeue", "--id", "stale", "--force"]).await;
+    let texts = rig.drain("orders").await;
+    assert_eq!((code, test_storage::from_base64(&texts[0])), (0, Some(order("stale"))));
+    assert_eq!(rig.ops(&["requeue"]).await.0, 2, "nothing was selected");
+}
+
+#[tokio::test]
+async fn a_message_that_fails_again_comes_back_to_quarantine() {
+    let rig = Rig::new().await;
+    let text = format!(r#"{{"id":"order-1","amount":"{SECRET}"}}"#);
+    rig.serve(&text, now()).await;
+    assert_eq!(rig.ops(&["requeue", "--id", "order-1"]).await.0, 0);
+    let texts = rig.drain("orders").await;
+    assert_eq!(rig.serve(&texts[0], now()).await, Served::Quarantined(Reason::InvalidOrder));
+    assert_eq!(rig.account.queue_length("orders-quarantine").await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_is_discarded_is_in_a_file_before() {
+    let rig = Rig::new().await;
+    rig.keep(Reason::Conflict, &order("order-1"), now()).await;
+    rig.keep(Reason::Exhausted, &order("order-2"), now()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("discarded.jsonl");
+    let to = file.to_str().unwrap();
+    let before = rig.stored().await;
+    assert_eq!(rig.ops(&["discard", "--all", "--dry-run"]).await.0, 0);
+    assert_eq!(rig.stored().await, before, "a dry run wrote something");
+    assert_eq!(rig.ops(&["discard", "--all", "--to", "/nowhere/file"]).await.0, 1);
+    assert_eq!(rig.account.queue_length("orders-quarantine").await.unwrap(), 2);
+    assert_eq!(rig.ops(&["discard", "--reason", "conflict", "--to", to]).await.0, 0);
+    let line: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!((&line["reason"], &line["message"]), (&json!("conflict"), &json!(order("order-1"))));
+    assert_eq!(rig.account.queue_length("orders-quarantine").await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_forgotten_order_takes_effect_again_and_its_events_are_published_before() {
+    let rig = Rig::new().await;
+    rig.commit(&order("order-1"), minutes(-2)).await;
+    rig.serve(&order("order-2"), now()).await;
+    let before = rig.stored().await;
+    assert_eq!(rig.ops(&["forget", "order-1", "--dry-run"]).await.1[0]["events_published"], 1);
+    assert_eq!(rig.stored().await, before, "a dry run wrote something");
+    let (code, lines) = rig.ops(&["forget", "order-1"]).await;
+    assert_eq!((code, &lines[0]["forgotten"], &lines[0]["events_published"]), (0, &json!(true), &json!(1)));
+    assert!(rig.rows("order-1").await.is_empty());
+    assert_eq!(rig.rows("order-2").await.len(), 2);
+    assert_eq!(rig.account.queue_length("order-events").await.unwrap(), 2);
+    assert_eq!(rig.ops(&["forget", "order-1"]).await.0, 3, "nothing is stored of it");
+    assert!(matches!(rig.serve(&order("order-1"), now()).await, Served::Receipt(_)));
+    assert_eq!(rig.account.queue_length("order-events").await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn an_order_whose_event_cannot_be_published_is_not_forgotten() {
+    let rig = Rig::new().await;
+    rig.commit(&order("order-1"), minutes(-2)).await;
+    rig.change("order-1", "outbox~", json!({"schema": 2})).await;
+    assert_eq!(rig.ops(&["forget", "order-1"]).await.0, 1);
+    assert_eq!(rig.rows("order-1").await.len(), 3);
+    assert_eq!(rig.ops(&["forget", "order-1", "--drop-events"]).await.1[0]["events_dropped"], 1);
+    assert!(rig.rows("order-1").await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_missing_is_created_once() {
+    let rig = Rig::new().await;
+    for is_new in [true, false] {
+        let (code, lines) = rig.ops(&["init"]).await;
+        let made: Vec<_> =
+            lines.iter().map(|line| (line["name"].as_str().unwrap(), line["is_new"] == is_new)).collect();
+        let names = ["idempotency", "orders", "orders-poison", "orders-quarantine", "order-events"];
+        assert_eq!((code, made), (0, names.map(|name| (name, true)).to_vec()));
+    }
+}
+
+#[tokio::test]
+async fn events_and_poison_are_listed() {
+    let rig = Rig::new().await;
+    for number in 0..20 {
+        rig.commit(&order(&format!("order-{number}")), minutes(-2)).await;
+    }
+    rig.change("order-7", "outbox~", json!({"schema": 2})).await;
+    for number in 0..40 {
+        rig.account.put("orders-poison", &order(&format!("order-{number}"))).await.unwrap();
+    }
+    let (_, lines) = rig.ops(&["list", "events"]).await;
+    assert_eq!(lines[0]["groups"]["left to the timer"]["count"], 19, "{lines:?}");
+    assert_eq!(lines[0]["groups"]["cannot be published"]["count"], 1, "{lines:?}");
+    let (_, lines) = rig.ops(&["list", "poison", "--each"]).await;
+    assert_eq!((lines.len(), &lines[40]["total"]), (41, &json!(40)), "{lines:?}");
+    assert_eq!(rig.account.peek("orders-poison").await.unwrap().len(), 32, "they are hidden");
+}

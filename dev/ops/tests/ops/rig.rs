@@ -1,0 +1,174 @@
+//! An account of the emulator, the handler's code over it, and the tool as a process.
+
+use std::{
+    collections::BTreeMap,
+    process::{Command, Output, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use azure_core::HttpClient;
+use handler::{
+    attempt::Attempt,
+    config::Config,
+    functions::{
+        App,
+        queue_with_idempotency::{self, Served, read_and_decide},
+    },
+    idempotency::Key,
+    quarantine::{QueueMessage, Reason, Rejection},
+    storage::PooledClient,
+};
+use serde_json::{Value, json};
+use test_storage::{Account, Row, azurite};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::order::DOMAIN;
+
+/// A text in messages that no output may have.
+pub(crate) const SECRET: &str = "s3cret-4111";
+
+const TABLE: &str = "idempotency";
+
+pub(crate) struct Rig {
+    pub(crate) account: Account,
+    app: App,
+}
+
+impl Rig {
+    pub(crate) async fn new() -> Self {
+        let account = azurite::shared().await.unwrap().account().unwrap();
+        let settings = [
+            ("AzureWebJobsStorage", account.connection_string()),
+            ("FUNCTIONS_CUSTOMHANDLER_PORT", "0".to_owned()),
+            ("FUNCTIONS_APP_ROOT_PATH", workspace::app_root().unwrap().display().to_string()),
+        ];
+        let settings: BTreeMap<_, _> = settings.map(|(name, value)| (name.to_owned(), value)).into();
+        let config = Config::from_settings(&settings).unwrap();
+        let client = Arc::new(PooledClient::new(true));
+        let opened = config.connection.account(client.clone(), OffsetDateTime::now_utc).unwrap();
+        let client: Arc<dyn HttpClient> = client;
+        Self { app: App::new(DOMAIN, &opened, &client, &config.app), account }
+    }
+
+    /// Runs the tool with JSON output; returns exit code and lines.
+    pub(crate) async fn ops(&self, arguments: &[&str]) -> (i32, Vec<Value>) {
+        self.ops_with(&[], arguments).await
+    }
+
+    /// The same with other settings. No secret is in the output, in either form, unless it was asked for.
+    pub(crate) async fn ops_with(&self, settings: &[(&str, &str)], arguments: &[&str]) -> (i32, Vec<Value>) {
+        let mut command = self.command(arguments);
+        command.arg("--json").envs(settings.iter().copied());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        self.check_secrets(arguments, &output);
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let lines = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (output.status.code().unwrap(), lines)
+    }
+
+    fn check_secrets(&self, arguments: &[&str], output: &Output) {
+        let text = [&output.stdout[..], &output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert!(!text.contains(self.account.key()), "{text}");
+        assert!(arguments.contains(&"--show-message") || !text.contains(SECRET), "{arguments:?}: {text}");
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ops"));
+        command.args(arguments).args(["--connection", &self.account.connection_string()]).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the tool, and kills it when it has taken so many messages, if it is not done before.
+    pub(crate) async fn kill_after(&self, messages: u64, arguments: &[&str]) {
+        let before = self.account.queue_length("orders").await.unwrap();
+        let mut child = self.command(arguments).stdout(Stdio::null()).spawn().unwrap();
+        while child.try_wait().unwrap().is_none()
+            && self.account.queue_length("orders").await.unwrap() < before + messages
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn attempt(began: OffsetDateTime) -> Attempt {
+        let invocation = Uuid::new_v4().to_string();
+        Attempt::new(invocation, began, Instant::now() + Duration::from_secs(120), Uuid::new_v4().as_u128())
+    }
+
+    /// Serves a message as the handler does.
+    pub(crate) async fn serve(&self, text: &str, began: OffsetDateTime) -> Served {
+        let message = QueueMessage { text: text.to_owned(), inserted: Some(began), dequeue_count: Some(1) };
+        queue_with_idempotency::run(&self.app, &message, &Self::attempt(began)).await.unwrap()
+    }
+
+    /// Commits an order, and publishes nothing.
+    pub(crate) async fn commit(&self, text: &str, began: OffsetDateTime) {
+        let attempt = Self::attempt(began);
+        let decided = read_and_decide(&DOMAIN, self.app.events.encoding, text, &attempt).unwrap();
+        self.app.ledger.commit(&decided.operation, &attempt).await.unwrap();
+    }
+
+    /// Keeps a message in quarantine.
+    pub(crate) async fn keep(&self, reason: Reason, text: &str, first_seen: OffsetDateTime) {
+        let message = QueueMessage { text: text.to_owned(), inserted: Some(first_seen), dequeue_count: Some(16) };
+        let rejection = Rejection::new(reason, format!("because of {SECRET}"));
+        self.app.quarantine.try_keep(&rejection, &message, &Self::attempt(OffsetDateTime::now_utc())).await.unwrap();
+    }
+
+    /// Returns the rows of an order.
+    pub(crate) async fn rows(&self, id: &str) -> Vec<Row> {
+        let hash = Key::new(DOMAIN.scope, id).record_row_key().replace("record~", "");
+        let mut rows = self.account.rows(TABLE).await.unwrap();
+        rows.retain(|row| row["RowKey"].as_str().unwrap().contains(&hash));
+        rows
+    }
+
+    async fn row(&self, id: &str, prefix: &str) -> Row {
+        let rows = self.rows(id).await;
+        rows.into_iter().find(|row| row["RowKey"].as_str().unwrap().starts_with(prefix)).unwrap()
+    }
+
+    /// Changes properties of a row.
+    pub(crate) async fn change(&self, id: &str, prefix: &str, change: Value) {
+        let mut row = self.row(id, prefix).await;
+        row.retain(|name, _| name == "PartitionKey" || name == "RowKey");
+        row.extend(change.as_object().unwrap().clone());
+        self.account.merge_row(TABLE, &row).await.unwrap();
+    }
+
+    pub(crate) async fn delete(&self, id: &str, prefix: &str) {
+        self.account.delete_row(TABLE, &self.row(id, prefix).await).await.unwrap();
+    }
+
+    /// Returns everything that is stored and queued.
+    pub(crate) async fn stored(&self) -> Value {
+        let mut queues = BTreeMap::new();
+        for queue in ["orders", "orders-poison", "orders-quarantine", "order-events"] {
+            let texts = self.account.peek(queue).await.unwrap().into_iter().map(|message| message.text);
+            let mut texts: Vec<_> = texts.collect();
+            texts.sort();
+            queues.insert(queue, texts);
+        }
+        json!([self.account.rows(TABLE).await.unwrap(), queues])
+    }
+
+    /// Takes everything that can be seen off a queue.
+    pub(crate) async fn drain(&self, queue: &str) -> Vec<String> {
+        let mut texts = Vec::new();
+        loop {
+            let received = self.account.receive(queue, 32, Duration::from_secs(60)).await.unwrap();
+            if received.is_empty() {
+                return texts;
+            }
+            for message in received {
+                self.account.delete(queue, &message).await.unwrap();
+                texts.push(message.text);
+            }
+        }
+    }
+}
