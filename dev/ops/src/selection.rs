@@ -86,9 +86,10 @@ pub(crate) async fn take(
     let tally = Tally { dry_run: way.dry_run, ..Tally::default() };
     let mut taking = Taking { queue, way, json: account.json, walk, tally, joiner: Joiner::default() };
     let result = taking.run(is_stale, save).await;
+    let is_at_end = !taking.has_enough() && !taking.tally.interrupted;
     let Taking { mut tally, joiner, mut walk, .. } = taking;
     for part in joiner.rest() {
-        tally.incomplete_parts += 1;
+        tally.incomplete_parts += u64::from(is_at_end);
         walk.leave(&part)?;
     }
     tally.newer = walk.newer;
