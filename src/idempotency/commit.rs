@@ -151,7 +151,11 @@ impl Ledger {
     }
 
     /// Asks whether the table does what a commit needs, in a partition of its own.
-    async fn probe(&self) -> Result<(), storage::Error> {
+    ///
+    /// # Errors
+    ///
+    /// It does not, for now or for want of rights.
+    pub async fn probe(&self) -> Result<(), storage::Error> {
         match self.insert(PROBE.partition_key, &[PROBE]).await {
             Err(error) if !error.is_conflict() => Err(error),
             _ => Ok(()),

@@ -35,7 +35,7 @@ pub(crate) struct Place {
     app: Option<PathBuf>,
     /// Print JSON, one object a line
     #[arg(long, global = true)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// An account that was opened.
@@ -45,6 +45,8 @@ pub(crate) struct Account {
     pub(crate) app: App,
     /// Its table, for reading: only the ledger writes.
     pub(crate) table: Table,
+    /// The client through which both go.
+    pub(crate) client: Arc<dyn HttpClient>,
     pub(crate) config: Config,
     /// Time at which the command began.
     pub(crate) began: OffsetDateTime,
@@ -59,8 +61,8 @@ impl Account {
         let account = config.connection.account(client.clone(), time_of_day)?;
         let client: Arc<dyn HttpClient> = client;
         let app = App::new(DOMAIN, &account, &client, &config.app);
-        let table = Table::new(&account, &config.app.table, client);
-        Ok(Self { app, table, config, began: time_of_day(), json: place.json })
+        let table = Table::new(&account, &config.app.table, client.clone());
+        Ok(Self { app, table, client, config, began: time_of_day(), json: place.json })
     }
 
     /// Begins what the handler would do in an invocation.

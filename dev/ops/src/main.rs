@@ -20,6 +20,7 @@ mod requeue;
 mod discard;
 mod forget;
 mod init;
+mod doctor;
 mod stored;
 mod selection;
 mod kept;
@@ -63,6 +64,8 @@ enum Command {
     Forget(forget::Arguments),
     /// Creates the table and the queues that are not there
     Init,
+    /// Examines settings, rights, clocks and encodings, each finding with its cure. Inserts the row `probe` as the handler does
+    Doctor,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -79,13 +82,14 @@ async fn main() -> ExitCode {
 }
 
 async fn run(place: &Place, command: Command) -> anyhow::Result<Outcome> {
-    let account = Account::open(place)?;
-    match command {
-        Command::Explain(arguments) => explain::run(&account, arguments).await,
-        Command::List(arguments) => list::run(&account, &arguments).await,
-        Command::Requeue(arguments) => requeue::run(&account, &arguments).await,
-        Command::Discard(arguments) => discard::run(&account, &arguments).await,
-        Command::Forget(arguments) => forget::run(&account, &arguments).await,
-        Command::Init => init::run(&account).await,
+    match (command, Account::open(place)) {
+        (Command::Doctor, account) => doctor::run(account, place.json).await,
+        (_, Err(error)) => Err(error),
+        (Command::Explain(arguments), Ok(account)) => explain::run(&account, arguments).await,
+        (Command::List(arguments), Ok(account)) => list::run(&account, &arguments).await,
+        (Command::Requeue(arguments), Ok(account)) => requeue::run(&account, &arguments).await,
+        (Command::Discard(arguments), Ok(account)) => discard::run(&account, &arguments).await,
+        (Command::Forget(arguments), Ok(account)) => forget::run(&account, &arguments).await,
+        (Command::Init, Ok(account)) => init::run(&account).await,
     }
 }

@@ -10,9 +10,9 @@ mod rig;
 use futures::future::join_all;
 use handler::{functions::queue_with_idempotency::Served, quarantine::Reason};
 use rig::{Rig, SECRET};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use test_storage::{FaultProxy, Kind, Service};
+use test_storage::{Fault, FaultProxy, Kind, Service};
 use time::{Duration, OffsetDateTime};
 
 fn order(id: &str) -> String {
@@ -124,10 +124,12 @@ async fn an_order_is_explained_by_its_keys_and_never_by_a_scan() {
 async fn a_thousand_messages_are_listed_and_put_back_exactly_though_the_tool_is_killed() {
     let rig = Rig::new().await;
     let reasons = [Reason::InvalidJson, Reason::MissingId, Reason::InvalidOrder, Reason::Conflict, Reason::Exhausted];
+    let odd = ["", "--help", "@/etc/passwd", "a=@b", "two lines\nand ends\n\n", "\u{2028}", "$HOME `id` * %s"];
     let text = |number: usize| match number % 100 {
+        _ if (1..=odd.len()).contains(&number) => odd[number - 1].to_owned(),
         // Kept in parts.
         0 => format!("{number} {}", "\"\u{e9}".repeat(14_000)),
-        odd => format!("  {{\"id\":\t\"{number}\", \"note\":\"<&> \\u00e9 💶 {odd}\"}}\r\n "),
+        rest => format!("  {{\"id\":\t\"{number}\", \"note\":\"<&> \\u00e9 💶 {rest}\"}}\r\n "),
     };
     let kept = (0..1_000).map(|number| (reasons[number % 5], text(number)));
     let kept: Vec<_> = kept.collect();
@@ -180,6 +182,29 @@ async fn only_what_is_selected_and_not_stale_is_put_back() {
     let texts = rig.drain("orders").await;
     assert_eq!((code, test_storage::from_base64(&texts[0])), (0, Some(order("stale"))));
     assert_eq!(rig.ops(&["requeue"]).await.0, 2, "nothing was selected");
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_put_is_not_deleted_and_no_more_is_taken_than_was_asked_for() {
+    let mut rig = Rig::new().await;
+    for number in 0..3 {
+        rig.keep(Reason::Exhausted, &order(&format!("order-{number}")), now()).await;
+    }
+    let queues = FaultProxy::start(&rig.account, Service::Queue).await.unwrap();
+    let direct = rig.account.clone();
+    rig.account = queues.account(&direct);
+    for (kind, put) in [(Kind::PutMessage, 0), (Kind::Other, 1)] {
+        queues.set_rule(move |request| match request.kind == kind && request.method != "PUT" {
+            true => Fault::Status(403, vec![("x-ms-error-code", "AuthorizationFailure".to_owned())], String::new()),
+            false => Fault::Pass,
+        });
+        assert_eq!(rig.ops(&["requeue", "--all", "--most", "1"]).await.0, 1);
+        assert_eq!(direct.queue_length("orders-quarantine").await.unwrap(), 3);
+        assert_eq!(direct.queue_length("orders").await.unwrap(), put);
+    }
+    queues.lift();
+    let (code, lines) = rig.ops(&["requeue", "--all", "--most", "2"]).await;
+    assert_eq!((code, &lines[0]["taken"], &lines[0]["not_selected"]), (0, &json!(2), &json!(1)), "{lines:?}");
 }
 
 #[tokio::test]
@@ -269,4 +294,41 @@ async fn events_and_poison_are_listed() {
     let (_, lines) = rig.ops(&["list", "poison", "--each"]).await;
     assert_eq!((lines.len(), &lines[40]["total"]), (41, &json!(40)), "{lines:?}");
     assert_eq!(rig.account.peek("orders-poison").await.unwrap().len(), 32, "they are hidden");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_an_account_is_found_with_its_cure() {
+    let mut rig = Rig::new().await;
+    let wrong = |lines: &[Value]| {
+        let wrong = lines.iter().filter(|line| line["is_wrong"] == true && line["cure"].is_string());
+        wrong.map(|line| line["check"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (code, lines) = rig.ops(&["doctor"]).await;
+    assert_eq!((code, wrong(&lines)), (3, ["table idempotency: read", "queue orders"].map(str::to_owned).to_vec()));
+    rig.ops(&["init"]).await;
+    let before = rig.stored().await;
+    let (code, lines) = rig.ops(&["doctor"]).await;
+    assert_eq!((code, wrong(&lines)), (0, vec![]), "{lines:?}");
+    let mut after = rig.stored().await;
+    after[0].as_array_mut().unwrap().retain(|row| row["PartitionKey"] != "probe");
+    assert_eq!(after, before);
+    rig.account.put("orders", &order("order-1")).await.unwrap();
+    let settings =
+        [("IDEMPOTENCY_TTL_HOURS", "24"), ("AzureFunctionsJobHost__extensions__queues__messageEncoding", "base64")];
+    let (code, lines) = rig.ops_with(&settings, &["doctor"]).await;
+    assert_eq!((code, wrong(&lines)), (3, ["retention", "encoding of orders"].map(str::to_owned).to_vec()));
+    let (_, lines) = rig.ops_with(&[("IDEMPOTENCY_TTL_HOURS", "many")], &["doctor"]).await;
+    assert_eq!(wrong(&lines), ["settings"]);
+    for service in [Service::Table, Service::Queue] {
+        let proxy = FaultProxy::start(&rig.account, service).await.unwrap();
+        proxy.fail_all(Fault::Status(
+            403,
+            vec![("x-ms-error-code", "AuthorizationPermissionMismatch".to_owned())],
+            String::new(),
+        ));
+        rig.account = proxy.account(&rig.account);
+        let (_, lines) = rig.ops(&["doctor"]).await;
+        let found = if service == Service::Table { "table idempotency: read" } else { "queue orders-quarantine" };
+        assert!(wrong(&lines).iter().any(|check| check == found), "{lines:?}");
+    }
 }
