@@ -19,6 +19,7 @@ mod list;
 mod requeue;
 mod discard;
 mod forget;
+mod verify;
 mod init;
 mod doctor;
 mod stored;
@@ -62,6 +63,8 @@ enum Command {
     Discard(discard::Arguments),
     /// Forgets an id on purpose: the next message with it takes effect
     Forget(forget::Arguments),
+    /// Holds all that is stored against the promises; changes nothing
+    Verify(verify::Arguments),
     /// Creates the table and the queues that are not there
     Init,
     /// Examines settings, rights, clocks and encodings, each finding with its cure. Inserts the row `probe` as the handler does
@@ -90,6 +93,7 @@ async fn run(place: &Place, command: Command) -> anyhow::Result<Outcome> {
         (Command::Requeue(arguments), Ok(account)) => requeue::run(&account, &arguments).await,
         (Command::Discard(arguments), Ok(account)) => discard::run(&account, &arguments).await,
         (Command::Forget(arguments), Ok(account)) => forget::run(&account, &arguments).await,
+        (Command::Verify(arguments), Ok(account)) => verify::run(&account, &arguments).await,
         (Command::Init, Ok(account)) => init::run(&account).await,
     }
 }

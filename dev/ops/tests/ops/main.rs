@@ -8,7 +8,8 @@ mod order;
 mod rig;
 
 use futures::future::join_all;
-use handler::{functions::queue_with_idempotency::Served, quarantine::Reason};
+use handler::{functions::queue_with_idempotency::Served, idempotency::Key, quarantine::Reason};
+use order::DOMAIN;
 use rig::{Rig, SECRET};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -331,4 +332,36 @@ async fn what_is_wrong_with_an_account_is_found_with_its_cure() {
         let found = if service == Service::Table { "table idempotency: read" } else { "queue orders-quarantine" };
         assert!(wrong(&lines).iter().any(|check| check == found), "{lines:?}");
     }
+}
+
+#[tokio::test]
+async fn what_is_stored_is_held_against_the_promises() {
+    let rig = Rig::new().await;
+    for number in 0..60 {
+        rig.serve(&order(&format!("order-{number}")), now()).await;
+    }
+    let sum = |lines: &[Value], what: &str| lines.iter().filter_map(|line| line[what].as_u64()).sum::<u64>();
+    let rows = |lines: &[Value], what: &str| {
+        let rows = lines.iter().flat_map(|line| line[what].as_array().unwrap().clone());
+        rows.collect::<Vec<_>>()
+    };
+    let (code, lines) = rig.ops(&["verify"]).await;
+    assert_eq!((code, lines.len(), sum(&lines, "records"), sum(&lines, "index_rows")), (0, 64, 60, 60), "{lines:?}");
+    rig.serve(&order("overdue"), minutes(-40 * 24 * 60)).await;
+    rig.delete("order-1", "expiry~").await;
+    // An index row without a record is harmless.
+    rig.delete("order-2", "record~").await;
+    rig.change("order-3", "record~", json!({"schema": 2})).await;
+    rig.commit(&order("forgotten"), minutes(-2)).await;
+    rig.delete("forgotten", "record~").await;
+    let before = rig.stored().await;
+    let (code, lines) = rig.ops(&["verify"]).await;
+    assert_eq!((code, sum(&lines, "overdue"), sum(&lines, "unreadable")), (3, 1, 1), "{lines:?}");
+    let key = Key::new(DOMAIN.scope, "order-1");
+    assert_eq!(rows(&lines, "records_without_index_row"), [json!(key.record_row_key())]);
+    assert_eq!(rows(&lines, "events_without_record").len(), 1, "{lines:?}");
+    assert_eq!(rig.stored().await, before);
+    let bucket = key.bucket().to_string();
+    let (_, lines) = rig.ops(&["verify", "--from", &bucket, "--to", &bucket]).await;
+    assert_eq!((lines.len(), rows(&lines, "records_without_index_row").len()), (1, 1), "{lines:?}");
 }
