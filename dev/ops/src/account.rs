@@ -1,6 +1,12 @@
 //! The account of the app, opened as the handler opens it.
 
-use std::{collections::BTreeMap, env, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env,
+    path::PathBuf,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use azure_core::HttpClient;
@@ -72,11 +78,18 @@ impl Account {
     }
 }
 
-/// Makes a request, and repeats it while it fails for the moment.
+/// Makes a request, and repeats it while it fails for the moment. The first time it says so: it may take a minute.
 pub(crate) async fn patiently<T>(request: impl AsyncFnMut() -> Result<T, storage::Error>) -> Result<T, storage::Error> {
+    static SAID: Once = Once::new();
     let backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(10), retries: 8 };
-    retry(Instant::now() + PATIENCE, backoff.delays(fastrand::Rng::new()), storage::Error::wait_before_retry, request)
-        .await
+    let wait = |error: &storage::Error| {
+        let wait = error.wait_before_retry();
+        if wait.is_some() {
+            SAID.call_once(|| eprintln!("trying again: {error}"));
+        }
+        wait
+    };
+    retry(Instant::now() + PATIENCE, backoff.delays(fastrand::Rng::new()), wait, request).await
 }
 
 /// Collects the settings of the handler: the environment, with the connection of the arguments, or else the emulator.

@@ -109,7 +109,8 @@ pub(crate) async fn run(account: &Account, arguments: Arguments) -> Result<Outco
     } else {
         print(&explanation, account.began);
     }
-    Ok(Outcome::left_if(fate.is_some_and(|fate| fate.verdict == UNKNOWN.verdict)))
+    let is_unknown = fate.is_some_and(|fate| fate.verdict == UNKNOWN.verdict);
+    Ok(Outcome::left_if(is_unknown && explanation.message.is_none()))
 }
 
 fn read_message(text: &str) -> Result<String> {

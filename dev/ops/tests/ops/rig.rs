@@ -20,7 +20,7 @@ use handler::{
     storage::PooledClient,
 };
 use serde_json::{Value, json};
-use test_storage::{Account, Row, azurite};
+use test_storage::{Account, Fault, FaultProxy, Kind, Request, Row, azurite};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -31,6 +31,12 @@ use crate::order::DOMAIN;
 pub(crate) const SECRET: &str = "s3cret-4111";
 
 const TABLE: &str = "idempotency";
+
+fn command(account: &Account, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ops"));
+    command.args(arguments).args(["--connection", &account.connection_string()]).stdin(Stdio::null());
+    command
+}
 
 pub(crate) struct Rig {
     pub(crate) account: Account,
@@ -60,7 +66,7 @@ impl Rig {
 
     /// The same with other settings. No secret is in the output, in either form, unless it was asked for.
     pub(crate) async fn ops_with(&self, settings: &[(&str, &str)], arguments: &[&str]) -> (i32, Vec<Value>) {
-        let mut command = self.command(arguments);
+        let mut command = command(&self.account, arguments);
         command.arg("--json").envs(settings.iter().copied());
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         self.check_secrets(arguments, &output);
@@ -76,23 +82,28 @@ impl Rig {
         assert!(arguments.contains(&"--show-message") || !text.contains(SECRET), "{arguments:?}: {text}");
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ops"));
-        command.args(arguments).args(["--connection", &self.account.connection_string()]).stdin(Stdio::null());
-        command
-    }
-
-    /// Runs the tool, and kills it when it has taken so many messages, if it is not done before.
-    pub(crate) async fn kill_after(&self, messages: u64, arguments: &[&str]) {
-        let before = self.account.queue_length("orders").await.unwrap();
-        let mut child = self.command(arguments).stdout(Stdio::null()).spawn().unwrap();
-        while child.try_wait().unwrap().is_none()
-            && self.account.queue_length("orders").await.unwrap() < before + messages
-        {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    /// Runs the tool, and kills it when it waits for the answer to its `nth` write to a queue, which is or is not carried
+    /// out. Says whether it got there.
+    pub(crate) async fn kill_at(&self, queues: &FaultProxy, nth: usize, arguments: &[&str]) -> bool {
+        let is_write = |request: &Request| request.kind == Kind::PutMessage || request.method == "DELETE";
+        let fault = if nth.is_multiple_of(2) { Fault::Hang } else { Fault::HangReply };
+        let mut writes = 0;
+        queues.forget();
+        queues.set_rule(move |request| {
+            writes += usize::from(is_write(request));
+            if is_write(request) && writes >= nth { fault.clone() } else { Fault::Pass }
+        });
+        let account = queues.account(&self.account);
+        let mut child = command(&account, arguments).stdout(Stdio::null()).spawn().unwrap();
+        while queues.requests().iter().filter(|request| is_write(request)).count() < nth {
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         child.kill().unwrap();
         child.wait().unwrap();
+        true
     }
 
     fn attempt(began: OffsetDateTime) -> Attempt {
