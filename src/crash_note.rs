@@ -3,7 +3,7 @@
 //! The host takes everything in flight back when the handler dies, with one visibility timeout: a message that kills the
 //! process returns together with its neighbours, and each of them has used up a delivery. Decoding and deciding are
 //! synchronous, so there is at most one message of which it can be the fault. A message that was being decided when
-//! [`LIMIT`] processes ended, by a crash or because the host gave up waiting, is not decided again.
+//! two processes ended, by a crash or because the host gave up waiting, is not decided again.
 
 use sha2::{Digest, Sha256};
 use std::{

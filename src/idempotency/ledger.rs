@@ -63,7 +63,7 @@ pub struct OutboxEntry {
     /// Row, as it was seen there.
     #[serde(flatten)]
     pub tag: RowTag,
-    /// See [`SCHEMA`]: of a later version only this is known.
+    /// See [`SCHEMA`](super::record::SCHEMA): of a later version only this is known.
     #[serde(default, deserialize_with = "or_default")]
     pub schema: i32,
     /// Message to publish, which is never empty.

@@ -250,7 +250,7 @@ async fn what_the_host_gave_up_is_moved_to_quarantine_as_it_was() {
     let settings = ["maxDequeueCount", "visibilityTimeout"]
         .map(|name| format!("AzureFunctionsJobHost__extensions__queues__{name}"));
     let app = App::start_with(&[(&settings[0], "1"), (&settings[1], "00:00:00")]).await;
-    app.fail_orders(status(403));
+    app.fail_orders(status(400));
     assert!(!app.send(ORDER).await.succeeded);
     app.drain().await;
     assert_eq!(app.poisoned().await, [ORDER]);

@@ -68,7 +68,7 @@ async fn an_order_its_event_and_its_invocation_belong_to_one_trace() {
 async fn nothing_is_announced_that_is_not_committed() {
     let app = App::start().await;
     app.send(ORDER).await;
-    app.fail_orders(Fault::Status(403, Vec::new(), String::new()));
+    app.fail_orders(Fault::Status(400, Vec::new(), String::new()));
     assert!(!app.send(r#"{"id":"order-124"}"#).await.succeeded);
     app.tables.lift();
     app.send(r#"{"id":"order-123","amount":43}"#).await;

@@ -9,15 +9,15 @@ const ORDER: &str = r#"{"id":"order-123","amount":42}"#;
 #[tokio::test]
 async fn a_failure_is_told_to_the_operator_with_function_invocation_and_order() {
     let app = App::start().await;
-    app.fail_orders(Fault::Status(403, Vec::new(), String::new()));
+    app.fail_orders(Fault::Status(400, Vec::new(), String::new()));
     let failed = app.send(ORDER).await;
     let line = format!(
-        "ERROR Invocation failed: storage answered 403  function=queue_with_idempotency invocation={} order=\"order-123\"",
+        "ERROR Invocation failed: storage answered 400  function=queue_with_idempotency invocation={} order=\"order-123\"",
         failed.id
     );
     let line = app.host.wait_for_line(&line, LIMIT).await.unwrap();
     assert_eq!(line.level, local_host::console::Level::Error);
-    app.host.wait_for_line("Storage refused the credential", LIMIT).await.unwrap();
+    app.host.wait_for_line("Storage refused the request", LIMIT).await.unwrap();
 }
 
 #[tokio::test]

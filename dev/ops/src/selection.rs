@@ -122,9 +122,9 @@ impl Taking<'_> {
                 chosen.extend(self.choose(received, &is_stale)?);
             }
             let taken = join_all(chosen.iter().map(async |kept| self.take(kept, &save).await)).await;
-            for (kept, taken) in chosen.iter().zip(taken) {
-                self.note(kept, taken)?;
-            }
+            // Each is counted, whatever became of the others.
+            let noted: Vec<_> = chosen.iter().zip(taken).map(|(kept, taken)| self.note(kept, taken)).collect();
+            noted.into_iter().collect::<Result<()>>()?;
             self.tally.interrupted = interrupted.is_finished();
             if self.tally.interrupted || self.has_enough() {
                 break;

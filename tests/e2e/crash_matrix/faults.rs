@@ -133,7 +133,7 @@ impl Run {
 
     pub(super) async fn commit_late(&self, late: Late) {
         let (commit, others) = (Gate::default(), Gate::default());
-        let (first, rest, failing) = (commit.clone(), others.clone(), late == Late::AfterTheDeliveryFailed);
+        let (first, rest, failing) = (commit.clone(), others.clone(), late == Late::AfterTheDeliveryEnded);
         let (mut commits, mut reads) = (0, 0);
         self.app.tables.set_rule(move |request| match () {
             () if Step::Commit.is(request) => {
@@ -158,7 +158,7 @@ impl Run {
                 others.open();
                 wait_until(carried_out(1)).await;
             }
-            Late::AfterTheDeliveryFailed => {
+            Late::AfterTheDeliveryEnded => {
                 let before = self.counted;
                 self.app.host.wait_for(|all| all.len() > before, LIMIT).await.unwrap();
             }

@@ -87,7 +87,7 @@ pub(super) enum Moment {
 pub(super) enum Late {
     BeforeTheRead,
     AfterTheSecondTry,
-    AfterTheDeliveryFailed,
+    AfterTheDeliveryEnded,
 }
 
 /// A failure that is injected.
@@ -177,7 +177,7 @@ impl Failure {
             Self::LateCommit(Late::AfterTheSecondTry) => {
                 "given up after 5 s, applied after the next delivery's".to_owned()
             }
-            Self::LateCommit(Late::AfterTheDeliveryFailed) => {
+            Self::LateCommit(Late::AfterTheDeliveryEnded) => {
                 "given up after 5 s, read refused, applied later".to_owned()
             }
             Self::TwoProcessesAtOnce => "to two processes at the same instant".to_owned(),

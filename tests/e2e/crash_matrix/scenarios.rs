@@ -87,7 +87,8 @@ fn commits() -> Vec<Scenario> {
         row(Wire(Commit, 1, asking(500, 1)), [Committed], [1, 0]),
         row(Wire(Commit, 1, asking(503, 1)), [Committed], [1, 0]),
         row(Wire(Commit, 3, being_deleted()), [GivenBack, Committed], [1, 0]),
-        row(Wire(Commit, ALWAYS, status(403)), [failed("Storage refused the credential"), Committed], [1, 0]),
+        row(Wire(Commit, ALWAYS, status(400)), [failed("Storage refused the request"), Committed], [1, 0]),
+        row(Wire(Commit, ALWAYS, status(403)), [GivenBack, Committed], [1, 0]),
         row(Wire(Commit, ALWAYS, status(500)), [GivenBack, Committed], [1, 0]),
         row(Wire(Commit, ALWAYS, status(503)), [GivenBack, Committed], [1, 0]),
         row(Wire(Commit, ALWAYS, asking(503, 600)), [GivenBack, Committed], [1, 0]),
@@ -98,11 +99,10 @@ fn commits() -> Vec<Scenario> {
 }
 
 fn late_commits() -> Vec<Scenario> {
-    let refused = || failed("Storage refused the credential");
     vec![
         row(LateCommit(Late::BeforeTheRead), [Committed], [1, 0]),
         row(LateCommit(Late::AfterTheSecondTry), [GivenBack, Committed], [1, 0]),
-        row(LateCommit(Late::AfterTheDeliveryFailed), [refused(), Duplicate], [0, 1]),
+        row(LateCommit(Late::AfterTheDeliveryEnded), [GivenBack, Duplicate], [0, 1]),
     ]
 }
 
