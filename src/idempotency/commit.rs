@@ -106,8 +106,11 @@ impl Ledger {
                 Err(Error::Away(_)) if Instant::now() < attempt.hold_until => {}
                 result => {
                     match &result {
-                        Err(Error::Storage(error)) if !error.is_conflict() => partition.failed(begin, error, attempt),
-                        _ => partition.succeeded(),
+                        Ok(_) => partition.succeeded(),
+                        Err(Error::Storage(error)) if !error.is_conflict() => {
+                            partition.note(begin, &Err(error.clone()), attempt);
+                        }
+                        Err(_) => {}
                     }
                     return result;
                 }

@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use test_storage::emulated::{Applied, Call, Change, EmulatedStorage, Response};
+use test_storage::emulated::{Applied, Call, Change, EmulatedStorage, Operation, Response};
 use time::macros::datetime;
 use tokio::time::{Instant, sleep};
 
@@ -282,6 +282,25 @@ async fn a_sick_instance_beside_a_healthy_one_poisons_nothing() {
     world.run_until(minutes(15)).await;
     let shared = world.shared.lock().unwrap();
     assert_eq!((shared.poisoned, shared.most_deliveries, shared.commits.len()), (0, 1, 1_500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_is_refused_alone_is_given_up_and_delays_no_other() {
+    // So many that a hundred others share its partition.
+    let world = World::new(1, 6_400, |_, call, _| match call {
+        Call::Transaction(operations) => match &operations[0] {
+            Operation::Insert(_, row) if row.get("receipt").is_some_and(|receipt| receipt == "\"order-7\"") => {
+                Some(Trouble::Status(400, "PropertyValueTooLarge"))
+            }
+            _ => None,
+        },
+        _ => None,
+    });
+    world.run_until(minutes(1)).await;
+    assert_eq!(world.shared.lock().unwrap().commits.len(), 6_399);
+    world.run_until(minutes(10)).await;
+    let shared = world.shared.lock().unwrap();
+    assert_eq!((shared.poisoned, shared.orders.len(), shared.most_queued), (1, 0, 6_400));
 }
 
 #[tokio::test(start_paused = true)]
