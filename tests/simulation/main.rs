@@ -10,6 +10,7 @@
 
 mod conformance;
 mod explorations;
+mod killer;
 mod outage;
 mod reach;
 mod seeds;

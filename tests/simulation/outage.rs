@@ -25,7 +25,7 @@ use time::macros::datetime;
 use tokio::time::{Instant, sleep};
 
 /// `batchSize` and `newBatchThreshold` of `host.json` together, `maxDequeueCount` and `visibilityTimeout`.
-const PLACES: usize = 16 + 8;
+pub(crate) const PLACES: usize = 16 + 8;
 const MAX_DEQUEUE_COUNT: u32 = 16;
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// Time of a request, which is long so that few orders fill a minute.
@@ -36,14 +36,14 @@ const CONNECTION: &str =
     "TableEndpoint=https://storage.example/a;QueueEndpoint=https://storage.example/a;SharedAccessSignature=sig=a";
 
 /// Accepts everything, and announces nothing.
-const DOMAIN: Domain = Domain {
+pub(crate) const DOMAIN: Domain = Domain {
     decide: |message| Ok(Decision { receipt: to_json(&message.id())?, events: Vec::new() }),
     ..domain::DOMAIN
 };
 
 /// The trouble that a request meets.
 #[derive(Debug, Clone, Copy)]
-enum Trouble {
+pub(crate) enum Trouble {
     Refused,
     Silent,
     /// Applied, and not answered.
@@ -52,29 +52,29 @@ enum Trouble {
 }
 
 /// Says what becomes of a request of an instance at a time since the start.
-type Rule = fn(usize, &Call, Duration) -> Option<Trouble>;
+pub(crate) type Rule = fn(usize, &Call, Duration) -> Option<Trouble>;
 
 #[derive(Debug)]
-struct Queued {
-    text: String,
-    visible_at: Duration,
-    dequeue_count: u32,
+pub(crate) struct Queued {
+    pub(crate) text: String,
+    pub(crate) visible_at: Duration,
+    pub(crate) dequeue_count: u32,
 }
 
 /// Storage and queue, which all instances share.
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     storage: EmulatedStorage,
-    orders: Vec<Queued>,
+    pub(crate) orders: Vec<Queued>,
     start: Instant,
     /// The requests to the table, and the commits with their partitions: the times of each.
     requests: Vec<Duration>,
-    commits: Vec<(Duration, String)>,
+    pub(crate) commits: Vec<(Duration, String)>,
     /// The messages in quarantine.
-    kept: Vec<String>,
+    pub(crate) kept: Vec<String>,
     most_deliveries: u32,
     most_queued: usize,
-    poisoned: usize,
+    pub(crate) poisoned: usize,
 }
 
 #[derive(Debug)]
@@ -85,7 +85,7 @@ struct Link {
 }
 
 impl Shared {
-    fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         self.start.elapsed()
     }
 
@@ -107,7 +107,7 @@ impl Shared {
         response
     }
 
-    fn receive(&mut self) -> Option<Queued> {
+    pub(crate) fn receive(&mut self) -> Option<Queued> {
         let now = self.now();
         self.most_queued = self.most_queued.max(self.orders.len());
         let index = self.orders.iter().position(|queued| queued.visible_at <= now)?;
@@ -117,7 +117,7 @@ impl Shared {
         Some(queued)
     }
 
-    fn release(&mut self, queued: Queued) {
+    pub(crate) fn release(&mut self, queued: Queued) {
         if queued.dequeue_count >= MAX_DEQUEUE_COUNT {
             self.poisoned += 1;
         } else {
@@ -153,14 +153,14 @@ impl HttpClient for Link {
 }
 
 /// The instances, and what they share.
-struct World {
-    shared: Arc<Mutex<Shared>>,
+pub(crate) struct World {
+    pub(crate) shared: Arc<Mutex<Shared>>,
     apps: Vec<App>,
 }
 
 impl World {
     /// Makes instances, and puts orders on the queue.
-    fn new(instances: usize, orders: u32, rule: Rule) -> Self {
+    pub(crate) fn new(instances: usize, orders: u32, rule: Rule) -> Self {
         let mut storage = EmulatedStorage::new(1_000);
         storage.apply(&Call::CreateTable);
         storage.apply(&Call::CreateQueue("orders".to_owned()));
@@ -177,12 +177,7 @@ impl World {
             most_queued: 0,
             poisoned: 0,
         }));
-        let account = Account::from_connection_string(CONNECTION).unwrap();
-        let app = |instance| {
-            let client: Arc<dyn HttpClient> = Arc::new(Link { shared: shared.clone(), instance, rule });
-            App::new(DOMAIN, &account, &client, &app_config())
-        };
-        Self { apps: (0..instances).map(app).collect(), shared }
+        Self { apps: (0..instances).map(|instance| app(DOMAIN, &shared, instance, rule)).collect(), shared }
     }
 
     /// Lets all places of all instances work until this time.
@@ -199,9 +194,7 @@ impl World {
                 continue;
             };
             number += 1;
-            let entropy = (place << 64 | number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-            let now = datetime!(2026-11-21 10:20 UTC) + self.now();
-            let attempt = Attempt::new(String::new(), now, Instant::now() + Duration::from_secs(290), entropy);
+            let attempt = attempt(self.now(), place << 64 | number);
             let message = QueueMessage { text: queued.text.clone(), ..QueueMessage::default() };
             if queue_with_idempotency::run(app, &message, &attempt).await.is_err() {
                 self.shared.lock().unwrap().release(queued);
@@ -214,7 +207,21 @@ impl World {
     }
 }
 
-fn minutes(count: u64) -> Duration {
+/// Makes the app of an instance.
+pub(crate) fn app(domain: Domain, shared: &Arc<Mutex<Shared>>, instance: usize, rule: Rule) -> App {
+    let account = Account::from_connection_string(CONNECTION).unwrap();
+    let client: Arc<dyn HttpClient> = Arc::new(Link { shared: shared.clone(), instance, rule });
+    App::new(domain, &account, &client, &app_config())
+}
+
+/// Begins an attempt, which no other number begins alike.
+pub(crate) fn attempt(at: Duration, number: u128) -> Attempt {
+    let entropy = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    let now = datetime!(2026-11-21 10:20 UTC) + at;
+    Attempt::new(String::new(), now, Instant::now() + Duration::from_secs(290), entropy)
+}
+
+pub(crate) fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }
 
