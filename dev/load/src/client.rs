@@ -20,8 +20,8 @@ const HOST_VERSION: &str = "4.1037.0.0";
 const QUEUE: &str = "/queue_with_idempotency";
 const TIMER: &str = "/scheduled_with_retry";
 const TICK: &[u8] = br#"{"Data":{"timer":{"Schedule":{"AdjustForDST":true},"ScheduleStatus":null,"IsPastDue":false}},"Metadata":{"RetryContext":{"RetryCount":0,"MaxRetryCount":3,"Exception":null,"Instance":null,"State":{}}}}"#;
-/// In the answer to an order that was given up.
-const QUARANTINE: &[u8] = b"\"quarantine\":";
+/// In the answer to an order that is neither committed nor known.
+const NO_RECEIPT: &[u8] = b"\"ReturnValue\":null";
 
 /// An open connection.
 pub(super) struct Client {
@@ -48,8 +48,8 @@ impl Client {
     /// Delivers an order, and fails unless it is committed or known.
     pub(super) async fn order(&mut self, invocation: Uuid, body: Bytes) -> Result<()> {
         let answer = self.invoke(QUEUE, invocation, body).await?;
-        let is_given_up = answer.windows(QUARANTINE.len()).any(|window| window == QUARANTINE);
-        ensure!(!is_given_up, "an order was given up: {}", String::from_utf8_lossy(&answer));
+        let has_none = answer.windows(NO_RECEIPT.len()).any(|window| window == NO_RECEIPT);
+        ensure!(!has_none, "an order was rejected or put back: {}", String::from_utf8_lossy(&answer));
         Ok(())
     }
 

@@ -43,7 +43,7 @@ fn every_order_is_counted_and_every_storage_request_it_costs() {
         assert!(step["cpu_per_1000"].as_f64().is_none_or(|seconds| seconds > 0.0), "{step}");
     }
     let checks = report["checks"].as_array().unwrap();
-    assert_eq!(checks.len(), 4);
+    assert_eq!(checks.len(), 5);
     assert!(checks.iter().all(|check| check["expected"] == check["found"]), "{checks:?}");
 }
 
