@@ -4,8 +4,8 @@ use std::{cell::RefCell, time::Duration};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-/// A message is held for so long while a service is away. Held longer, it would be lost to other instances for longer;
-/// shorter, it would go round more often.
+/// A message is held for so long while a service is away. A shorter time would put more messages on their queue again; in a
+/// longer one no other instance, which may reach the service, gets the message.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
 
 /// One attempt to serve one invocation.

@@ -23,8 +23,8 @@ impl Backoff {
     /// For asking whether a service is back: soon after it went away, and a few times a minute later on.
     pub const PROBES: Self = Self { base: Duration::from_secs(1), cap: Duration::from_secs(20), retries: u32::MAX };
 
-    /// For everything else: who waits longer holds up others. An order goes back to its queue, a tick is repeated after 5 s,
-    /// and events are left to the timer.
+    /// For everything else. What fails for longer is taken up later: an order goes back to its queue, the host repeats a tick
+    /// after 5 s, and the timer publishes events.
     pub const IMPATIENT: Self = Self { base: Duration::from_millis(100), cap: Duration::from_secs(1), retries: 2 };
 
     /// Draws the delays from `random`, each when it is asked for.

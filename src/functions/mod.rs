@@ -1,8 +1,8 @@
 //! The functions, one file each, what they work with, and why one fails.
 //!
-//! A failure answers the platform's question: *should this be delivered again?* Of a message the host counts the
-//! deliveries, so what is no fault of the message does not fail: the message is put back on its queue. Giving a message up
-//! is explicit, and never loses it: a [`Rejection`](crate::quarantine::Rejection) puts it into quarantine.
+//! A failed invocation makes the host deliver again, and the host counts the deliveries of a message. So an invocation does
+//! not fail for what is no fault of its message: it puts the message back on the queue. Giving a message up is explicit, and
+//! never loses it: a [`Rejection`](crate::quarantine::Rejection) puts it into quarantine.
 
 pub mod queue_with_idempotency;
 pub mod scheduled_with_retry;

@@ -42,7 +42,8 @@ pub struct TimerTick {
     pub max_retry_count: i64,
 }
 
-/// Serves one attempt at one tick. It begins nothing after two fifths of its time, of which the purge has the last part.
+/// Serves one attempt at one tick. After a third of its time it publishes no more, after two fifths it purges no more, and
+/// after half of it, it moves no more messages.
 ///
 /// # Errors
 ///

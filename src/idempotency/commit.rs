@@ -5,7 +5,8 @@
 //! exists" means *look*, never *done*. Dropping a future of this module at any point is safe for the same reason: the next
 //! delivery looks.
 //!
-//! A failure is a question before it is an error: is the table away, or only this partition, or is it this request?
+//! After a failure it is found out whether the table is away, or this partition, or whether this request was refused for
+//! what is in it. The caller waits, puts the message back, or fails accordingly.
 
 use super::{
     Key,
