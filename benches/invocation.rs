@@ -15,6 +15,7 @@ use bytes::Bytes;
 use criterion::Criterion;
 use handler::{
     attempt::Attempt,
+    crash_note::CrashNote,
     functions::queue_with_idempotency::{Decided, read_and_decide},
     idempotency::{
         Fingerprint, Key, Ledger,
@@ -67,6 +68,10 @@ fn bench_order(criterion: &mut Criterion, size: &str, message: &str) {
     case("protocol::invocation::queue_message", &mut || drop(black_box(queue_message(&body))));
     case("queue_with_idempotency::read_and_decide", &mut || {
         drop(black_box(read_and_decide(&DOMAIN, MessageEncoding::Base64, message, &attempt)));
+    });
+    let crash_note = CrashNote::open(&std::env::temp_dir(), "bench");
+    case("crash_note::CrashNote::guard", &mut || {
+        black_box(crash_note.guard(message, || ()));
     });
     case("json::Object::parse", &mut || drop(black_box(Object::parse(message))));
     case("idempotency::Key::new", &mut || drop(black_box(Key::new(DOMAIN.scope, "order-123"))));
