@@ -17,9 +17,10 @@ use crate::{
 use actix_web::{
     HttpRequest, HttpResponse, HttpServer,
     dev::Server,
+    rt::spawn,
     web::{Bytes, Data, Payload, ServiceConfig, get, post, resource, to},
 };
-use std::{net::TcpListener, time::Duration};
+use std::{net::TcpListener, sync::Arc, time::Duration};
 use tokio::{
     task::yield_now,
     time::{Instant, timeout_at},
@@ -41,9 +42,14 @@ const DRAIN_SECONDS: u64 = 8;
 /// # Errors
 ///
 /// The listener cannot be used.
-pub fn server(listener: TcpListener, app: App, limit: Duration) -> std::io::Result<Server> {
+pub fn server(listener: TcpListener, app: Arc<App>, limit: Duration) -> std::io::Result<Server> {
     let served = Data::new(Served { app, limit });
-    let server = HttpServer::new(move || actix_web::App::new().app_data(served.clone()).configure(routes))
+    let routed = move || {
+        // In the thread of the invocations: another one would have to be woken for each order.
+        spawn(publish(served.app.clone()));
+        actix_web::App::new().app_data(served.clone()).configure(routes)
+    };
+    let server = HttpServer::new(routed)
         // An instance has a fraction of a core, and an invocation mostly waits: one thread serves thousands a second.
         .workers(1)
         .keep_alive(KEEP_ALIVE)
@@ -55,8 +61,19 @@ pub fn server(listener: TcpListener, app: App, limit: Duration) -> std::io::Resu
 }
 
 struct Served {
-    app: App,
+    app: Arc<App>,
     limit: Duration,
+}
+
+/// Publishes what was committed, for as long as the process lives. A panic leaves what was under way to the timer.
+async fn publish(app: Arc<App>) {
+    loop {
+        let app = app.clone();
+        let run = async move { app.publisher.run(&app.ledger, &app.events).await };
+        if spawn(run).await.is_err() {
+            error!("Publishing has panicked; what was under way is left to the timer.");
+        }
+    }
 }
 
 /// Names the paths the host may call.
@@ -125,7 +142,7 @@ async fn invoke(
     let log = InvocationLog::default();
     let span = log.open(function, &attempt.invocation_id);
     let run = timeout_at(deadline, async move { work(&served.app, read(payload).await?, &attempt).await });
-    let result = match actix_web::rt::spawn(run.instrument(span.clone())).await {
+    let result = match spawn(run.instrument(span.clone())).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(InvocationError::Deadline(limit)),
         Err(_) => Err(InvocationError::Panic),

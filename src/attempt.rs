@@ -38,6 +38,15 @@ impl Attempt {
         Self { invocation_id, traceparent: None, began, deadline, hold_until, commit_id, start, random }
     }
 
+    /// Begins an attempt at what is left to do when this one is answered. It commits nothing.
+    #[must_use]
+    pub fn follow_up(&self, limit: Duration) -> Self {
+        let (start, random) = (Instant::now(), RefCell::new(self.random()));
+        let (invocation_id, traceparent, commit_id) = (self.invocation_id.clone(), None, String::new());
+        let (began, deadline) = (self.time(), start + limit);
+        Self { invocation_id, traceparent, began, deadline, hold_until: deadline, commit_id, start, random }
+    }
+
     /// Returns the time of day.
     #[must_use]
     pub fn time(&self) -> OffsetDateTime {

@@ -96,6 +96,14 @@ pub struct QueueMessage {
     pub dequeue_count: Option<u32>,
 }
 
+impl QueueMessage {
+    /// Whether an earlier delivery failed, or ended with its process.
+    #[must_use]
+    pub fn is_redelivered(&self) -> bool {
+        self.dequeue_count.is_some_and(|count| count > 1)
+    }
+}
+
 /// Message on the quarantine queue, as JSON. A message that is too large for one of them is in several, cut between
 /// characters.
 #[derive(Debug, Serialize)]

@@ -22,6 +22,7 @@ use std::{
     sync::Arc,
 };
 use time::Duration;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 /// Longest wait of a message, by default: seven days on `orders`, and two weeks in quarantine, until somebody puts it back.
@@ -29,6 +30,9 @@ const LONGEST_WAIT: Duration = Duration::days(21);
 
 /// Time to notice that the table does not answer, to hold a message, and to put it back.
 const SHORTEST_LIMIT: std::time::Duration = std::time::Duration::from_secs(80);
+
+/// Time in which events on their way to the queue get there when the process is asked to end; then invocations in flight do.
+const PUBLISHING_DRAIN: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Why the process cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +81,8 @@ fn start(domain: Domain) -> Result<Stop, StartError> {
 }
 
 async fn serve(domain: Domain, listener: TcpListener, config: &Config, parent: u32) -> Result<Stop, StartError> {
-    let server = app::server(listener, app(domain, config)?, config.invocation_limit)?;
+    let app = Arc::new(app(domain, config)?);
+    let server = app::server(listener, app.clone(), config.invocation_limit)?;
     let handle = server.handle();
     let mut server = tokio::spawn(server);
     info!("Listening on 127.0.0.1:{}", config.port);
@@ -85,6 +90,8 @@ async fn serve(domain: Domain, listener: TcpListener, config: &Config, parent: u
         stop = stop::requested(parent) => stop?,
         _ = &mut server => return Err(StartError::Ended),
     };
+    // What is left then, the timer publishes.
+    let _ = timeout(PUBLISHING_DRAIN, app.publisher.stop()).await;
     handle.stop(true).await;
     server.await.map_err(io::Error::from)??;
     Ok(stop)

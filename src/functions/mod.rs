@@ -11,7 +11,7 @@ use crate::{
     config::AppConfig,
     crash_note::CrashNote,
     decision::Domain,
-    idempotency::{Ledger, ledger, outbox::Events},
+    idempotency::{Ledger, Publisher, ledger, outbox::Events, publisher::EVENTS_AT_ONCE},
     quarantine::Quarantine,
     storage::{self, Account, MessageEncoding, Queue, Table},
 };
@@ -27,6 +27,8 @@ pub struct App {
     pub ledger: Ledger,
     /// Queue on which their events are published.
     pub events: Events,
+    /// Events of operations that were answered, on their way there.
+    pub publisher: Publisher,
     /// Queue on which rejected messages are kept.
     pub quarantine: Quarantine,
     /// Queue from which the messages come.
@@ -51,6 +53,7 @@ impl App {
             domain,
             ledger: Ledger::new(table, *retention, account.endpoints.are_of_the_emulator()),
             events: Events::new(queue(&config.events_queue), config.events_encoding),
+            publisher: Publisher::new(EVENTS_AT_ONCE),
             quarantine: Quarantine::new(queue(&trigger.quarantine_queue())),
             orders: queue(&trigger.queue),
             orders_encoding: trigger.encoding,

@@ -2,7 +2,7 @@
 //!
 //! | message | outcome |
 //! |---|---|
-//! | new order | committed, its events published, answered with its receipt |
+//! | new order | committed, answered with its receipt, its events published |
 //! | same id, same content | answered with the first receipt |
 //! | same id, other content | quarantined: `conflict` |
 //! | no JSON object | quarantined: `invalid_json` |
@@ -17,7 +17,7 @@ use crate::{
     cloud_event::{self, Origin},
     decision::{Decision, Domain},
     idempotency::{
-        Fingerprint, Key, Operation, Outcome, ledger, outbox,
+        Fingerprint, Key, Operation, Outcome, ledger,
         record::{check_size, edm_date_time},
     },
     json::Object,
@@ -77,7 +77,7 @@ pub enum Failure {
 pub async fn run(app: &App, message: &QueueMessage, attempt: &Attempt) -> Result<Served, Error> {
     let end = attempt.deadline.checked_sub(TIME_TO_ANSWER).unwrap_or_else(Instant::now);
     loop {
-        let (cause, outage) = match serve(app, &message.text, attempt).await {
+        let (cause, outage) = match serve(app, message, attempt).await {
             Ok(answer) => return Ok(Served::Receipt(answer)),
             Err(Failure::Storage(cause)) => (cause, &app.ledger.outage),
             Err(Failure::Reject(rejection)) => {
@@ -106,12 +106,13 @@ pub async fn run(app: &App, message: &QueueMessage, attempt: &Attempt) -> Result
     }
 }
 
-async fn serve(app: &App, text: &str, attempt: &Attempt) -> Result<String, Failure> {
+async fn serve(app: &App, message: &QueueMessage, attempt: &Attempt) -> Result<String, Failure> {
     // A message that ends the process must not do so while others are held.
     app.ledger.wait(attempt).await.map_err(ledger::Error::from)?;
-    let decided = app.crash_note.guard(text, || read_and_decide(&app.domain, app.events.encoding, text, attempt));
+    let read_and_decide = || read_and_decide(&app.domain, app.events.encoding, &message.text, attempt);
+    let decided = app.crash_note.guard(&message.text, read_and_decide);
     let exhausted = || Rejection::new(Reason::Exhausted, "reading it has ended the process twice".to_owned());
-    commit_and_publish(app, decided.ok_or_else(exhausted)??, attempt).await
+    commit_and_publish(app, decided.ok_or_else(exhausted)??, message.is_redelivered(), attempt).await
 }
 
 /// Puts a message back on its queue, as it was there: a delivery that was no fault of it does not count.
@@ -169,31 +170,38 @@ fn decide(
     Ok((message.id().to_owned(), operation))
 }
 
-/// Commits a decided order unless it was committed before, publishes its events, and answers with its receipt.
+/// Commits a decided order unless it was committed before, hands its events over to be published, and answers with its
+/// receipt. After a redelivery it looks for events that an earlier delivery left behind.
 ///
 /// # Errors
 ///
 /// [`Failure::Reject`] when the id was committed with other content, [`Failure::Storage`] when it is not known to be
 /// committed.
-pub async fn commit_and_publish(app: &App, decided: Decided, attempt: &Attempt) -> Result<String, Failure> {
-    let Decided { id, printable, operation } = decided;
-    match app.ledger.commit(&operation, attempt).await? {
+pub async fn commit_and_publish(
+    app: &App,
+    decided: Decided,
+    is_redelivered: bool,
+    attempt: &Attempt,
+) -> Result<String, Failure> {
+    let Decided { id, printable, mut operation } = decided;
+    let (receipt, unpublished) = match app.ledger.commit(&mut operation, attempt).await? {
         Outcome::Committed(unpublished) => {
             info!("Processing idempotent message id={id} payload={printable}");
-            outbox::publish(&app.ledger, &app.events, &unpublished, attempt).await;
-            Ok(operation.receipt)
+            (operation.receipt, unpublished)
         }
-        Outcome::Duplicate { receipt, committed_at, invocation, unpublished } => {
+        Outcome::Duplicate { receipt, committed_at, invocation, events } => {
             let committed_at = edm_date_time(committed_at);
             info!("Duplicate message detected; skipping id={id} committed_at={committed_at} committed_by={invocation}");
-            outbox::publish(&app.ledger, &app.events, &unpublished, attempt).await;
-            Ok(receipt)
+            let may_be_left = if is_redelivered { events } else { 0 };
+            (receipt, app.ledger.unpublished_of(&operation.key, may_be_left).await)
         }
         Outcome::Conflict => {
             let detail = format!("order {id} was committed before, with other content");
-            Err(Rejection { printable: format!("id={id}"), ..Rejection::new(Reason::Conflict, detail) }.into())
+            return Err(Rejection { printable: format!("id={id}"), ..Rejection::new(Reason::Conflict, detail) }.into());
         }
-    }
+    };
+    app.publisher.hand_over(&app.ledger, &app.events, unpublished, attempt).await;
+    Ok(receipt)
 }
 
 impl From<ledger::Error> for Failure {

@@ -10,7 +10,7 @@
 
 use super::{
     Key,
-    ledger::{Error, Ledger, OutboxEntry, PUBLISH_GRACE},
+    ledger::{Error, Ledger, OutboxEntry},
     record::{Operation, SCHEMA, StoredRecord, rows},
     verdict::{Verdict, verdict},
 };
@@ -21,15 +21,9 @@ use crate::{
     storage::{self, RowTag},
 };
 use serde::Serialize;
-use std::ops::Range;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::warn;
-
-/// A duplicate publishes events left behind when its record is of this age: a crash brings the message back after the
-/// `visibilityTimeout`, or after ten minutes when the host itself is gone. Before, the first delivery may be at work;
-/// later, the timer has had its turn.
-const REPUBLISH_AGE: Range<Duration> = PUBLISH_GRACE..Duration::minutes(15);
 
 /// Time in which a commit is repeated, after which the message is put back: an invocation that waits for one partition takes
 /// the place of another.
@@ -58,8 +52,8 @@ pub enum Outcome {
         committed_at: OffsetDateTime,
         /// Invocation in which it did, by the host's id.
         invocation: String,
-        /// Events that the first delivery left behind.
-        unpublished: Vec<OutboxEntry>,
+        /// Number of its events.
+        events: usize,
     },
     /// Another operation with the same id had taken effect before.
     Conflict,
@@ -87,12 +81,12 @@ impl Ledger {
     /// Commits `operation` unless it was committed before. While the table is away, it waits for as long as the attempt may
     /// be held.
     ///
-    /// One request when it is new, two when it is a duplicate.
+    /// One request when it is new, two when it is a duplicate. The bodies of the events move into the answer.
     ///
     /// # Errors
     ///
     /// It is not known to be committed, and the next delivery has to look again.
-    pub async fn commit(&self, operation: &Operation, attempt: &Attempt) -> Result<Outcome, Error> {
+    pub async fn commit(&self, operation: &mut Operation, attempt: &Attempt) -> Result<Outcome, Error> {
         let partition = self.partition(&operation.key);
         loop {
             self.wait(attempt).await?;
@@ -119,7 +113,7 @@ impl Ledger {
         }
     }
 
-    async fn try_commit(&self, operation: &Operation, attempt: &Attempt) -> Result<Outcome, Error> {
+    async fn try_commit(&self, operation: &mut Operation, attempt: &Attempt) -> Result<Outcome, Error> {
         let rows = rows(operation, attempt.time(), self.retention);
         let inserted = self.insert(&operation.key.partition_key(), &rows).await;
         let error = match self.heard(inserted, attempt).await {
@@ -133,7 +127,9 @@ impl Ledger {
             Verdict::Committed => {
                 Ok(Outcome::Committed(self.unpublished_of(&operation.key, operation.events.len()).await))
             }
-            Verdict::Duplicate(record) => Ok(self.duplicate(&operation.key, record, attempt.time()).await),
+            Verdict::Duplicate(StoredRecord { receipt, committed_at, invocation, events, .. }) => {
+                Ok(Outcome::Duplicate { receipt, committed_at, invocation, events })
+            }
             Verdict::Conflict => Ok(Outcome::Conflict),
             Verdict::NotApplied => Err(error.into()),
         }
@@ -184,33 +180,22 @@ impl Ledger {
     }
 
     /// The events just inserted, as they were inserted: the answer has their `ETag`s, after those of record and index row.
-    async fn inserted(&self, operation: &Operation, etags: Vec<Option<String>>) -> Vec<OutboxEntry> {
-        let Operation { key, commit_id, events, .. } = operation;
+    async fn inserted(&self, operation: &mut Operation, etags: Vec<Option<String>>) -> Vec<OutboxEntry> {
+        let events = std::mem::take(&mut operation.events);
+        let Operation { key, commit_id, .. } = operation;
+        let count = events.len();
         let entries = etags.into_iter().skip(2).zip(events).enumerate().map(|(index, (etag, body))| {
             let tag = RowTag { row_key: key.outbox_row_key(commit_id, index), etag: etag? };
-            Some(OutboxEntry {
-                partition_key: key.partition_key(),
-                tag,
-                schema: SCHEMA,
-                body: body.clone(),
-                created_at: None,
-            })
+            Some(OutboxEntry { partition_key: key.partition_key(), tag, schema: SCHEMA, body, created_at: None })
         });
         match entries.collect::<Option<Vec<_>>>() {
             Some(entries) => entries,
-            None => self.unpublished_of(key, events.len()).await,
+            None => self.unpublished_of(key, count).await,
         }
     }
 
     /// Reads the record of an operation whose insert was refused or not answered.
     async fn read_record(&self, key: &Key) -> Result<Option<serde_json::Value>, storage::Error> {
         self.table.get(&key.partition_key(), &key.record_row_key()).await
-    }
-
-    async fn duplicate(&self, key: &Key, record: StoredRecord, now: OffsetDateTime) -> Outcome {
-        let may_be_left = REPUBLISH_AGE.contains(&(now - record.committed_at));
-        let unpublished = if may_be_left { self.unpublished_of(key, record.events).await } else { Vec::new() };
-        let StoredRecord { receipt, committed_at, invocation, .. } = record;
-        Outcome::Duplicate { receipt, committed_at, invocation, unpublished }
     }
 }

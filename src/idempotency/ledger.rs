@@ -17,8 +17,8 @@ use serde::Deserialize;
 use time::{Duration, OffsetDateTime};
 use tracing::warn;
 
-/// An event younger than this is about to be published by the invocation that committed it.
-pub const PUBLISH_GRACE: Duration = Duration::seconds(30);
+/// An event younger than this is left to the process that committed it, which publishes it within seconds.
+pub const PUBLISH_GRACE: Duration = Duration::minutes(2);
 
 /// The records of all committed operations.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Ledger {
     }
 
     /// Lists the events of an operation that are not published. The operation stands whether or not they can be read.
-    pub(super) async fn unpublished_of(&self, key: &Key, events: usize) -> Vec<OutboxEntry> {
+    pub async fn unpublished_of(&self, key: &Key, events: usize) -> Vec<OutboxEntry> {
         if events == 0 {
             return Vec::new();
         }
@@ -118,14 +118,13 @@ impl Ledger {
         self.table.query(filter, "PartitionKey,RowKey,schema,body,created_at")
     }
 
-    /// Deletes the outbox rows of `entries` of one partition, which have been published.
+    /// Deletes outbox rows of one partition, whose events have been published.
     ///
     /// # Errors
     ///
     /// Some may be left, to be published again under the same id.
-    pub async fn delete_published(&self, entries: &[&OutboxEntry]) -> Result<(), storage::Error> {
-        let Some(OutboxEntry { partition_key, .. }) = entries.first() else { return Ok(()) };
-        self.delete(partition_key, &entries.iter().map(|entry| &entry.tag).collect::<Vec<_>>()).await
+    pub async fn delete_published(&self, partition_key: &str, rows: &[&RowTag]) -> Result<(), storage::Error> {
+        self.delete(partition_key, rows).await
     }
 
     /// Lists the index rows of a bucket whose records expired before this time, page by page and the oldest first.

@@ -5,11 +5,12 @@
 //! reads what the winner stored and lets [`verdict`] say what that means. There is no state "in progress", hence no
 //! lease, no takeover and no record that is stuck; and there is no upsert and no unconditional write.
 //!
-//! [`key`], [`record`] and [`verdict`] are pure. [`commit`] and [`ledger`] do the requests, [`outbox`] publishes what was
-//! committed, and [`purge`] deletes what has expired.
+//! [`key`], [`record`] and [`verdict`] are pure. [`commit`] and [`ledger`] do the requests, [`publisher`] and [`outbox`]
+//! publish what was committed, and [`purge`] deletes what has expired.
 
 // Each imports only from those below it.
 pub mod purge;
+pub mod publisher;
 pub mod outbox;
 pub mod commit;
 pub mod ledger;
@@ -20,4 +21,5 @@ pub mod key;
 pub use commit::Outcome;
 pub use key::{Fingerprint, Key};
 pub use ledger::Ledger;
+pub use publisher::Publisher;
 pub use record::Operation;

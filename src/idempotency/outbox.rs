@@ -2,9 +2,9 @@
 //! the same id and with the same bytes.
 //!
 //! The bodies are stored by the transaction that commits the operation, so an event exists exactly when its operation
-//! does. The invocation that committed them [publishes](publish) them at once; what a crash or an outage leaves behind,
-//! the timer [relays](relay). Putting a message and deleting its row are two requests with a crash between them, hence
-//! *at least* once: the consumer recognises a repetition by its id.
+//! does. They are published at once, [behind the answer](super::publisher); what a crash or an outage leaves behind, the
+//! timer [relays](relay). Putting a message and deleting its row are two requests with a crash between them, hence *at
+//! least* once: the consumer recognises a repetition by its id.
 
 use super::{
     key::buckets,
@@ -15,7 +15,7 @@ use crate::{
     attempt::Attempt,
     backoff::{Backoff, retry},
     outage::Outage,
-    storage::{self, MessageEncoding, Queue},
+    storage::{self, MessageEncoding, Queue, RowTag},
 };
 use futures::{StreamExt, stream};
 use std::time::Duration;
@@ -23,8 +23,8 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// Time in which an invocation publishes: its order is committed, and the host waits for the answer.
-const PUBLISH_TIME: Duration = Duration::from_secs(10);
+/// Time in which the events of one operation are published; the timer comes back to what is left.
+pub(super) const PUBLISH_TIME: Duration = Duration::from_secs(10);
 
 /// Number of buckets that a tick works on at the same time: commits share the partitions' rate.
 pub(super) const BUCKETS_AT_ONCE: usize = 8;
@@ -60,8 +60,12 @@ pub async fn publish(ledger: &Ledger, events: &Events, entries: &[OutboxEntry], 
         false => Progress { stopped_by: events.outage.now().map(Into::into), ..Progress::default() },
     };
     if let Some(error) = published.stopped_by {
-        info!("Publishing is left to the timer: published={} of={} cause={error}", published.done, entries.len());
+        left_to_the_timer((published.done, entries.len()), &error);
     }
+}
+
+pub(super) fn left_to_the_timer((published, events): (usize, usize), cause: &Error) {
+    info!("Publishing is left to the timer: published={published} of={events} cause={cause}");
 }
 
 /// Result of a relay.
@@ -125,12 +129,12 @@ pub async fn relay(ledger: &Ledger, events: &Events, attempt: &Attempt, stop: In
 }
 
 /// The outbox, as one attempt empties it.
-struct Outbox<'a> {
-    ledger: &'a Ledger,
-    events: &'a Events,
-    attempt: &'a Attempt,
+pub(super) struct Outbox<'a> {
+    pub(super) ledger: &'a Ledger,
+    pub(super) events: &'a Events,
+    pub(super) attempt: &'a Attempt,
     /// No query and no put begins after this; the rows of what was put before are still deleted.
-    stop: Instant,
+    pub(super) stop: Instant,
 }
 
 impl Outbox<'_> {
@@ -162,9 +166,27 @@ impl Outbox<'_> {
         }
     }
 
-    /// Puts events of one partition on the queue, and deletes the rows of those that are there. An event that cannot be
-    /// published stays, and does not hold up the others; when the queue cannot be used, the others wait too.
+    /// Puts events of one partition on the queue, and deletes the rows of those that are there.
     async fn publish_and_delete(&self, entries: &[OutboxEntry]) -> Progress {
+        let (published, stopped_by) = self.put_all(entries).await;
+        let rows: Vec<_> = published.iter().map(|entry| &entry.tag).collect();
+        let deleted = match published.first() {
+            Some(first) => self.delete(&first.partition_key, &rows).await,
+            None => Ok(()),
+        };
+        let is_left = |entry: &&OutboxEntry| !published.iter().any(|other| std::ptr::eq(*other, *entry));
+        let created_at = |entry: &OutboxEntry| OffsetDateTime::parse(entry.created_at.as_deref()?, &Rfc3339).ok();
+        Progress {
+            done: published.len(),
+            left: entries.len() - published.len(),
+            oldest_left: entries.iter().filter(is_left).filter_map(created_at).min(),
+            stopped_by: stopped_by.or(deleted.err().map(Into::into)),
+        }
+    }
+
+    /// Puts events on the queue, and returns those that are there. An event that cannot be published stays, and does not
+    /// hold up the others; when the queue cannot be used, the others wait too.
+    pub(super) async fn put_all<'e>(&self, entries: &'e [OutboxEntry]) -> (Vec<&'e OutboxEntry>, Option<Error>) {
         let mut published = Vec::with_capacity(entries.len());
         let mut stopped_by = None;
         for entry in entries {
@@ -180,15 +202,12 @@ impl Outbox<'_> {
                 }
             }
         }
-        let deleted = self.with_retries(async || self.ledger.delete_published(&published).await).await;
-        let is_left = |entry: &&OutboxEntry| !published.iter().any(|other| std::ptr::eq(*other, *entry));
-        let created_at = |entry: &OutboxEntry| OffsetDateTime::parse(entry.created_at.as_deref()?, &Rfc3339).ok();
-        Progress {
-            done: published.len(),
-            left: entries.len() - published.len(),
-            oldest_left: entries.iter().filter(is_left).filter_map(created_at).min(),
-            stopped_by: stopped_by.or(deleted.err().map(Into::into)),
-        }
+        (published, stopped_by)
+    }
+
+    /// Deletes the rows of events of one partition that are on the queue.
+    pub(super) async fn delete(&self, partition_key: &str, rows: &[&RowTag]) -> Result<(), storage::Error> {
+        self.with_retries(async || self.ledger.delete_published(partition_key, rows).await).await
     }
 
     async fn put(&self, entry: &OutboxEntry) -> Result<(), Error> {

@@ -5,7 +5,10 @@ use serde_json::Value;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 use test_storage::{Account, Fault, FaultProxy, Kind, Request, Row, Service, azurite, from_base64};
 use time::OffsetDateTime;
-use tokio::runtime::{self, Runtime};
+use tokio::{
+    runtime::{self, Runtime},
+    time::{sleep, timeout},
+};
 
 pub(crate) const QUEUE: &str = "queue_with_idempotency";
 pub(crate) const TIMER: &str = "scheduled_with_retry";
@@ -97,21 +100,34 @@ impl App {
         host
     }
 
-    /// Puts a message on the queue and waits until its first delivery has ended.
+    /// Puts a message on the queue and waits until its first delivery has ended, and its events are dealt with.
     pub(crate) async fn send(&self, message: &str) -> Invocation {
         let before = self.host.invocations().len();
         self.account.put("orders", message).await.unwrap();
         self.host.poll_now();
         let invocations = self.host.wait_for(|all| all.len() > before, LIMIT).await.unwrap();
+        self.published().await;
         invocations[before].clone()
     }
 
-    /// Waits until the queue has nothing left, hidden messages included, and nothing is running.
-    pub(crate) async fn drain(&self) {
-        self.host.drain(&self.account, "orders", LIMIT).await.unwrap();
+    /// Waits until the event of each order that was answered is published, or left to the timer.
+    pub(crate) async fn published(&self) {
+        let left = async || self.outbox().await.len() > self.lines_with("Publishing is left to the timer").len();
+        let published = async {
+            while left().await {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(LIMIT, published).await.unwrap();
     }
 
-    /// Makes everything in the table two minutes older.
+    /// Waits until the queue has nothing left, hidden messages included, nothing is running, and all is published.
+    pub(crate) async fn drain(&self) {
+        self.host.drain(&self.account, "orders", LIMIT).await.unwrap();
+        self.published().await;
+    }
+
+    /// Makes everything in the table older than the grace period.
     pub(crate) async fn age(&self) {
         date(&self.account, self.rows().await, past_grace()).await;
     }
@@ -206,9 +222,9 @@ impl App {
     }
 }
 
-/// Returns the time two minutes ago: past the grace period, in which the timer and duplicates leave events alone.
+/// Returns the time three minutes ago: past the grace period, in which the timer leaves events alone.
 pub(crate) fn past_grace() -> OffsetDateTime {
-    OffsetDateTime::now_utc() - time::Duration::minutes(2)
+    OffsetDateTime::now_utc() - time::Duration::minutes(3)
 }
 
 /// Lets rows be of this time.
@@ -267,10 +283,10 @@ pub(crate) fn tick_line(published: usize, purged: usize, due: usize) -> String {
 pub(crate) async fn wait_until(condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(LIMIT, wait).await.unwrap();
+    timeout(LIMIT, wait).await.unwrap();
 }
 
 pub(crate) fn is_index_row(row: &Row) -> bool {

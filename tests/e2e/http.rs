@@ -87,6 +87,7 @@ async fn an_order_belongs_to_the_trace_of_its_message_or_else_of_its_invocation(
         let request = request(&app, "/queue_with_idempotency").header("traceparent", header);
         let answer = request.body(invocation(&message.to_string())).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{message}");
+        app.published().await;
         let event = app.events().await.into_iter().find(|event| event["subject"] == message["id"]).unwrap();
         let records = app.records().await;
         let record =

@@ -12,6 +12,7 @@ mod conformance;
 mod explorations;
 mod killer;
 mod outage;
+mod publisher;
 mod reach;
 mod seeds;
 mod simulator;

@@ -31,7 +31,9 @@ fn serve(storage: Storage, limit: Duration) -> u16 {
     let account = Account::from_connection_string("AccountName=shop;AccountKey=a2V5").unwrap();
     let client: Arc<dyn HttpClient> = Arc::new(storage);
     let app = App::new(DOMAIN, &account, &client, &config());
-    std::thread::spawn(move || System::new().block_on(async { app::server(listener, app, limit).unwrap().await }));
+    std::thread::spawn(move || {
+        System::new().block_on(async { app::server(listener, Arc::new(app), limit).unwrap().await })
+    });
     port
 }
 

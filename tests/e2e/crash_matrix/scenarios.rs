@@ -47,13 +47,13 @@ fn crashes() -> Vec<Scenario> {
         row(KillHandler(CreateTable, After), [Killed, Committed], [1, 0]),
         row(KillHandler(Commit, Pause), [Killed, Committed], [1, 0]),
         row(KillHandler(Commit, Before), [Killed, Committed], [1, 0]),
-        row(KillHandler(Commit, After), [Killed, Duplicate], [0, 1]),
-        row(KillHandler(CreateQueue, Before), [Killed, Duplicate], [0, 1]),
-        row(KillHandler(CreateQueue, After), [Killed, Duplicate], [0, 1]),
-        row(KillHandler(Put, Before), [Killed, Duplicate], [0, 1]),
-        row(KillHandler(Put, After), [Killed, Duplicate], [1, 1]),
-        row(KillHandler(DeleteOutboxRow, Before), [Killed, Duplicate], [1, 1]),
-        row(KillHandler(DeleteOutboxRow, After), [Killed, Duplicate], [1, 0]),
+        row(KillHandler(Commit, After), [Killed, Duplicate], [1, 0]),
+        row(KillHandler(CreateQueue, Before), [Committed], [0, 1]),
+        row(KillHandler(CreateQueue, After), [Committed], [0, 1]),
+        row(KillHandler(Put, Before), [Committed], [0, 1]),
+        row(KillHandler(Put, After), [Committed], [1, 1]),
+        row(KillHandler(DeleteOutboxRow, Before), [Committed], [1, 1]),
+        row(KillHandler(DeleteOutboxRow, After), [Committed], [1, 0]),
         row(KillHandler(DeleteMessage, Before), [Committed], [1, 0]),
         row(KillHandler(ReadRecord, Before), [Committed, Killed, Duplicate], [1, 0]),
         row(KillHandler(ReadRecord, After), [Committed, Killed, Duplicate], [1, 0]),
@@ -148,8 +148,8 @@ fn first_orders() -> Vec<Scenario> {
 fn hosts() -> Vec<Scenario> {
     vec![
         row(KillHost(Commit, Before), [Killed, Committed], [1, 0]),
-        row(KillHost(Commit, After), [Killed, Duplicate], [0, 1]),
-        row(KillHost(Put, After), [Killed, Duplicate], [1, 1]),
+        row(KillHost(Commit, After), [Killed, Duplicate], [1, 0]),
+        row(KillHost(Put, Before), [Committed], [0, 1]),
         row(KillHost(DeleteMessage, Before), [Committed, Duplicate], [1, 0]),
         kept(KillHostRejecting(Quarantine, After), [Killed, Quarantined], 2),
         kept(KillHostRejecting(DeleteMessage, Before), [Quarantined, Quarantined], 2),
@@ -168,7 +168,7 @@ fn outages() -> Vec<Scenario> {
         row(Failure::TablesDown, [GivenBack, Committed], [1, 0]),
         row(Failure::WrongKey, [failed(STUCK), Committed], [1, 0]),
         row(Failure::StorageRestartedBetweenOrders, [Committed], [1, 0]),
-        row(Failure::StorageRestartedDuringCommit, [Killed, Duplicate], [0, 1]),
+        row(Failure::StorageRestartedDuringCommit, [Killed, Duplicate], [1, 0]),
     ]
 }
 

@@ -117,7 +117,7 @@ async fn drain(world: &mut World, violations: &mut Vec<String>) {
         violations.push(format!("left to the timer without need: {:?}", stored(world, "outbox~")));
     }
     if !stored(world, "outbox~").is_empty() {
-        let pause = Duration::from_secs(60) + world.plan.skew.unsigned_abs() * 2;
+        let pause = Duration::from_secs(130) + world.plan.skew.unsigned_abs() * 2;
         tokio::time::sleep(pause).await;
         world.fire_timer();
         run_actions(world).await;

@@ -6,6 +6,8 @@ use super::{
     world::World,
 };
 
+use handler::quarantine::QueueMessage as Delivery;
+
 /// `maxDequeueCount` of `host.json`.
 const MAX_DEQUEUE_COUNT: u32 = 16;
 
@@ -18,7 +20,7 @@ impl World {
     fn owned_message(&self, trigger: Trigger) -> Option<usize> {
         match trigger {
             Trigger::Message { index, pop_receipt } if self.messages[index].pop_receipt == pop_receipt => Some(index),
-            Trigger::Message { .. } | Trigger::Tick(_) => None,
+            Trigger::Message { .. } | Trigger::Tick(_) | Trigger::Publisher => None,
         }
     }
 
@@ -28,8 +30,9 @@ impl World {
         queued.visible_at = now + HIDDEN;
         queued.dequeue_count += 1;
         queued.pop_receipt += 1;
-        let (trigger, message) = (Trigger::Message { index, pop_receipt: queued.pop_receipt }, queued.message);
-        self.invoke(trigger, Some(message));
+        let trigger = Trigger::Message { index, pop_receipt: queued.pop_receipt };
+        let (text, dequeue_count) = (queued.message.text(), Some(queued.dequeue_count));
+        self.invoke(trigger, Some(Delivery { text, dequeue_count, inserted: None }));
     }
 
     pub(crate) fn fire_timer(&mut self) {

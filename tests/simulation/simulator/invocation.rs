@@ -29,6 +29,8 @@ pub(crate) enum Trigger {
     Message { index: usize, pop_receipt: u32 },
     /// The timer tick with this number.
     Tick(u32),
+    /// No invocation, but the publishing behind their answers.
+    Publisher,
 }
 
 /// The answer to a message, after which the host deletes it.
@@ -61,6 +63,7 @@ pub(crate) enum Outcome {
     /// The host delivers the message again.
     Failed(String),
     Ticked,
+    Published,
 }
 
 /// The begin of an invocation: since the start of the history, by its own clock, and as a length of the journal.
@@ -130,15 +133,22 @@ impl Invocation {
 }
 
 /// Serves a message, or a timer tick, as `handler::app` does.
-pub(crate) fn serve(app: Rc<App>, message: Option<Message>, attempt: Attempt) -> LocalBoxFuture<'static, Outcome> {
+pub(crate) fn serve(app: Rc<App>, message: Option<QueueMessage>, attempt: Attempt) -> LocalBoxFuture<'static, Outcome> {
     match message {
         Some(message) => Box::pin(deliver(app, message, attempt)),
         None => Box::pin(tick(app, attempt)),
     }
 }
 
-async fn deliver(app: Rc<App>, message: Message, attempt: Attempt) -> Outcome {
-    let message = QueueMessage { text: message.text(), ..QueueMessage::default() };
+/// Publishes what was handed over, until nothing is left.
+pub(crate) fn publish(app: Rc<App>) -> LocalBoxFuture<'static, Outcome> {
+    Box::pin(async move {
+        app.publisher.run(&app.ledger, &app.events).await;
+        Outcome::Published
+    })
+}
+
+async fn deliver(app: Rc<App>, message: QueueMessage, attempt: Attempt) -> Outcome {
     let run = queue_with_idempotency::run(&app, &message, &attempt);
     match tokio::time::timeout_at(attempt.deadline, run).await {
         Ok(Ok(Served::Receipt(receipt))) => Outcome::Answered(Answer::Receipt(receipt)),

@@ -2,7 +2,7 @@
 
 use super::{
     domain::Message,
-    invocation::{Answer, Begin, GivenAnswer},
+    invocation::{Answer, Begin, GivenAnswer, Trigger},
     journal::{self, Entry, is_event, is_record, text},
     network::State,
     plan::{MARGIN, RETENTION},
@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 use test_storage::{
-    Kind::{self, Batch, Delete, GetEntity, PutMessage, Query},
+    Kind::{self, Batch, Delete, GetEntity, PutMessage},
     emulated::{Change, Row},
 };
 
@@ -118,31 +118,37 @@ fn check_requests(world: &World, violations: &mut Vec<String>) {
         let is_new = requests.first().is_some_and(|first| first.status < 300);
         *commits.entry(given.message.order).or_default() += u32::from(is_new);
         let is_expected = match is_new {
-            true => kinds == requests_of_first(given.message.events),
+            true => kinds == [Batch],
             false if given.answer.is_conflict() => kinds == [Batch, GetEntity, PutMessage],
-            false => kinds == [Batch, GetEntity] || kinds == [Batch, GetEntity, Query],
+            false => kinds == [Batch, GetEntity],
         };
         if !is_expected {
             violations.push(format!("cost {kinds:?}: {given:?}"));
         }
     }
+    check_publishing(world, &state, violations);
     if commits.values().any(|count| *count != 1) {
         violations.push(format!("commits of each order: {commits:?}"));
     }
 }
 
-const fn is_create(kind: Kind) -> bool {
-    matches!(kind, Kind::CreateTable | Kind::CreateQueue)
+/// Checks that each event was put once, and that rows were deleted in no more requests than there are orders.
+fn check_publishing(world: &World, state: &State, violations: &mut Vec<String>) {
+    let is_publisher = |invocation: usize| world.invocations[invocation].trigger == Trigger::Publisher;
+    let requests = state.answered.iter().filter(|answered| is_publisher(answered.invocation) && answered.status < 300);
+    let kinds = requests.map(|answered| answered.kind).filter(|kind| !is_create(*kind));
+    let (puts, others): (Vec<_>, Vec<_>) = kinds.partition(|kind| *kind == PutMessage);
+    let committed = world.messages.iter().map(|queued| (queued.message.order, queued.message.events));
+    let committed: Vec<_> = BTreeMap::from_iter(committed).into_values().filter(|events| *events > 0).collect();
+    let events: usize = committed.iter().map(|events| usize::from(*events)).sum();
+    let is_deletion = |kind: &Kind| matches!(kind, Batch | Delete);
+    if puts.len() != events || others.len() > committed.len() || !others.iter().all(is_deletion) {
+        violations.push(format!("published {events} events by {} puts and {others:?}", puts.len()));
+    }
 }
 
-/// Returns the requests of the first delivery of an order with so many events.
-fn requests_of_first(events: u8) -> Vec<Kind> {
-    let delete = match events {
-        0 => None,
-        1 => Some(Delete),
-        _ => Some(Batch),
-    };
-    std::iter::once(Batch).chain((0..events).map(|_| PutMessage)).chain(delete).collect()
+const fn is_create(kind: Kind) -> bool {
+    matches!(kind, Kind::CreateTable | Kind::CreateQueue)
 }
 
 /// Checks that a timer tick that succeeded did what there was to do when it began.

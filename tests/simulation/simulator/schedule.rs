@@ -85,7 +85,7 @@ impl Schedule {
     /// Chooses the length of a pause. A list knows one, longer than an event is left to its invocation.
     pub(crate) fn pause(&mut self) -> Duration {
         match self {
-            Self::Listed(_) => Duration::from_secs(40),
+            Self::Listed(_) => Duration::from_secs(130),
             Self::Random { random, .. } => {
                 Duration::from_millis([5, 1_000, 6_000, 45_000, 20 * 60_000][random.usize(0..5)])
             }

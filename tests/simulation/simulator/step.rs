@@ -13,8 +13,11 @@ impl World {
     pub(crate) fn poll_all(&mut self) {
         loop {
             let ready: Vec<_> = (0..self.invocations.len()).filter(|one| self.invocations[*one].is_ready()).collect();
-            if ready.is_empty() {
+            if ready.is_empty() && !self.publish() {
                 break;
+            }
+            if ready.is_empty() {
+                continue;
             }
             let invocation = ready[self.schedule.first_of(ready.len())];
             self.network.state().sender = invocation;
@@ -44,6 +47,7 @@ impl World {
             (Trigger::Message { .. }, _) => self.failures += 1,
             (Trigger::Tick(_), Outcome::Ticked) => promises::check_tick(self, invocation),
             (Trigger::Tick(_), _) => {}
+            (Trigger::Publisher, _) => self.invocations[invocation].outcome = None,
         }
     }
 

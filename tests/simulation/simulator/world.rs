@@ -1,7 +1,7 @@
 //! The state of a history: messages, invocations, network with storage, and the schedule.
 
 use super::{
-    domain::{DOMAIN, Message},
+    domain::DOMAIN,
     invocation::{self, Begin, GivenAnswer, Invocation, Trigger},
     network::Network,
     plan::{Budget, Plan, RETENTION},
@@ -13,6 +13,8 @@ use handler::{
     attempt::Attempt,
     config::{self, AppConfig},
     functions::App,
+    idempotency::Publisher,
+    quarantine::QueueMessage as Delivery,
     storage::{Account, MessageEncoding},
 };
 use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
@@ -76,8 +78,8 @@ impl World {
             failures: 0,
             poisoned: 0,
             is_fault_free: false,
-            // The protocol moves bodies as they are; these can be read in a trace.
-            app: Rc::new(App::new(DOMAIN, &account, &client, &app_config())),
+            // One operation at a time, so that others wait.
+            app: Rc::new(App { publisher: Publisher::new(1), ..App::new(DOMAIN, &account, &client, &app_config()) }),
             driver: poll_fn(|context| Poll::Ready(context.waker().clone())).await,
             start: Instant::now(),
         }
@@ -92,7 +94,7 @@ impl World {
         self.network.state().note(text);
     }
 
-    pub(crate) fn invoke(&mut self, trigger: Trigger, message: Option<Message>) {
+    pub(crate) fn invoke(&mut self, trigger: Trigger, message: Option<Delivery>) {
         let attempt = self.attempt(trigger);
         let invocation = self.invocations.len();
         self.note(|| format!("invocation {invocation}: {trigger:?} {message:?} at {}", attempt.began));
@@ -102,10 +104,23 @@ impl World {
         self.invocations.push(Invocation::new((trigger, begin), future, &self.driver));
     }
 
+    /// Lets the process publish what its invocations handed over, unless it is at it; says whether it began.
+    pub(crate) fn publish(&mut self) -> bool {
+        let is_publishing = |one: &Invocation| one.is_running() && one.trigger == Trigger::Publisher;
+        if self.app.publisher.is_idle() || self.invocations.iter().any(is_publishing) {
+            return false;
+        }
+        let begin = Begin { at: self.now(), now: self.plan.start, journal: 0 };
+        let future = invocation::publish(self.app.clone());
+        self.invocations.push(Invocation::new((Trigger::Publisher, begin), future, &self.driver));
+        true
+    }
+
     fn attempt(&mut self, trigger: Trigger) -> Attempt {
         let number = match trigger {
             Trigger::Message { index, pop_receipt } => 1 + index as u64 * 1_000 + u64::from(pop_receipt),
             Trigger::Tick(number) => u64::MAX - u64::from(number),
+            Trigger::Publisher => unreachable!("it begins no attempt of its own"),
         };
         let mut random = fastrand::Rng::with_seed(self.plan.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let now = self.plan.start + self.now() + self.skew();

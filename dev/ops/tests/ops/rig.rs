@@ -114,14 +114,18 @@ impl Rig {
     /// Serves a message as the handler does.
     pub(crate) async fn serve(&self, text: &str, began: OffsetDateTime) -> Served {
         let message = QueueMessage { text: text.to_owned(), inserted: Some(began), dequeue_count: Some(1) };
-        queue_with_idempotency::run(&self.app, &message, &Self::attempt(began)).await.unwrap()
+        let served = queue_with_idempotency::run(&self.app, &message, &Self::attempt(began)).await.unwrap();
+        if !self.app.publisher.is_idle() {
+            self.app.publisher.run(&self.app.ledger, &self.app.events).await;
+        }
+        served
     }
 
     /// Commits an order, and publishes nothing.
     pub(crate) async fn commit(&self, text: &str, began: OffsetDateTime) {
         let attempt = Self::attempt(began);
-        let decided = read_and_decide(&DOMAIN, self.app.events.encoding, text, &attempt).unwrap();
-        self.app.ledger.commit(&decided.operation, &attempt).await.unwrap();
+        let mut decided = read_and_decide(&DOMAIN, self.app.events.encoding, text, &attempt).unwrap();
+        self.app.ledger.commit(&mut decided.operation, &attempt).await.unwrap();
     }
 
     /// Keeps a message in quarantine.
