@@ -112,9 +112,14 @@ impl App {
 
     /// Waits until the event of each order that was answered is published, or left to the timer.
     pub(crate) async fn published(&self) {
-        let left = async || self.outbox().await.len() > self.lines_with("Publishing is left to the timer").len();
+        let left = ["Publishing is left to the timer", "Published events are left in the outbox"];
+        self.published_but(|| left.iter().map(|line| self.lines_with(line).len()).sum()).await;
+    }
+
+    /// Waits until no more than so many events are in the outbox.
+    pub(crate) async fn published_but(&self, left: impl Fn() -> usize) {
         let published = async {
-            while left().await {
+            while self.outbox().await.len() > left() {
                 sleep(Duration::from_millis(10)).await;
             }
         };
@@ -238,7 +243,12 @@ pub(crate) async fn date(account: &Account, rows: Vec<Row>, time: OffsetDateTime
         }
         change.insert(format!("{property}@odata.type"), "Edm.DateTime".into());
         change.insert(property.to_owned(), time.clone().into());
-        account.merge_row(TABLE, &change).await.unwrap();
+        // An event may have been published meanwhile.
+        account
+            .merge_row(TABLE, &change)
+            .await
+            .or_else(|error| if error.status() == Some(404) { Ok(()) } else { Err(error) })
+            .unwrap();
     }
 }
 

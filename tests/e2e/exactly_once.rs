@@ -21,6 +21,7 @@ async fn two_deliveries_at_the_same_instant_are_one_commit_and_one_duplicate() {
         assert_eq!(logs, ["Duplicate", "Processing"], "round {round}");
         assert_eq!(answers[0].return_value, answers[1].return_value, "round {round}");
     }
+    app.published().await;
     assert_eq!(app.rows().await.len(), 20);
 }
 
@@ -33,6 +34,7 @@ async fn two_orders_with_one_id_at_the_same_instant_are_one_commit_and_one_confl
     );
     let committed =
         [first.unwrap(), second.unwrap()].into_iter().filter(|answer| answer.return_value.is_some()).count();
+    app.published().await;
     assert_eq!((committed, app.rows().await.len()), (1, 1));
     assert_eq!(app.quarantined().await.len(), 1);
 }

@@ -112,6 +112,7 @@ async fn bodies_of_a_mebibyte_are_taken_in_both_framings() {
     );
     let answer = raw(&app, chunked.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("Duplicate message detected"), "{answer}");
+    app.published().await;
     assert_eq!(app.rows().await.len(), 1);
 }
 
@@ -150,6 +151,7 @@ async fn requests_in_one_connection_are_answered_in_order() {
     let answer = raw(&app, pipelined.as_bytes()).await;
     let (first, second) = (answer.find("id=first").unwrap(), answer.find("id=second").unwrap());
     assert!(first < second && answer.matches("HTTP/1.1 200 OK").count() == 2, "{answer}");
+    app.published().await;
     assert_eq!(app.rows().await.len(), 2);
 }
 

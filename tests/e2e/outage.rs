@@ -155,8 +155,7 @@ async fn survive(misdeed: &str, instances: usize, is_away_first: bool) {
         app.host.wait_for(|all| all.len() >= IN_FLIGHT, LIMIT).await.unwrap();
         app.tables.lift();
     }
-    app.drain().await;
-    for host in &others {
+    for host in others.iter().chain([&app.host]) {
         host.drain(&app.account, "orders", LIMIT).await.unwrap();
     }
     let deliveries: usize = others.iter().chain([&app.host]).map(|host| host.invocations().len()).sum();

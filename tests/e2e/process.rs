@@ -1,6 +1,6 @@
 //! The handler as a process: what stops it from starting, how it stops, and that it never outlives its host.
 
-use crate::app::{App, LIMIT, app_root, is_index_row};
+use crate::app::{App, LIMIT, QUEUE, app_root, text};
 use std::{
     net::TcpListener,
     process::{Output, Stdio},
@@ -162,9 +162,9 @@ async fn a_proxy_in_the_environment_does_not_catch_what_is_meant_for_the_emulato
 #[tokio::test]
 async fn other_names_of_table_and_retention_are_used() {
     let app = App::start_with(&[("IDEMPOTENCY_TABLE", "Orders2026"), ("IDEMPOTENCY_TTL_HOURS", "200")]).await;
-    app.send(r#"{"id":"order-123"}"#).await;
+    app.host.deliver(QUEUE, r#"{"id":"order-123"}"#).await.unwrap();
     let mut rows = app.account.rows("Orders2026").await.unwrap();
-    rows.retain(|row| !is_index_row(row));
+    rows.retain(|row| text(row, "RowKey").starts_with("record~"));
     let time = |name: &str| {
         let text = rows[0][name].as_str().unwrap();
         time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).unwrap()

@@ -231,7 +231,7 @@ async fn a_queue_that_hangs_slows_orders_down_once_and_its_events_wait_for_the_t
     assert!(rate(20, 60) * 10 >= rate(0, 5) * 9, "{} orders/s instead of {}", rate(20, 60), rate(0, 5));
     let asked =
         storage.requests.lock().unwrap().iter().filter(|(at, kind)| *kind == PutMessage && at.as_secs() >= 20).count();
-    assert!(asked <= 30, "{asked} puts in 40 seconds");
+    assert!(asked <= 60, "{asked} puts in 40 seconds");
     assert!(storage.unpublished() >= rate(20, 60) * 40, "they are in the outbox");
 }
 

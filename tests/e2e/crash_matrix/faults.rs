@@ -27,10 +27,22 @@ impl Run {
         }
     }
 
+    /// Waits until the host has dealt with the answer when a request behind it is held, and the other way round.
+    async fn wait_for_the_rest(&self, step: Step) {
+        match step {
+            Step::CreateQueue | Step::Put | Step::DeleteOutboxRow => {
+                wait_until(|| Step::DeleteMessage.carried_out(&self.app) > 0).await;
+            }
+            Step::DeleteMessage => self.app.published().await,
+            _ => {}
+        }
+    }
+
     pub(super) async fn kill_handler(&self, (step, moment): (Step, Moment), message: &str) {
         let gate = Gate::default();
         let handler = self.app.host.worker_pid();
         self.reach((step, moment), &gate, message).await;
+        self.wait_for_the_rest(step).await;
         self.app.host.kill_worker().unwrap();
         self.app.host.ready_again(handler).await.unwrap();
         if step == Step::DeleteMessage {
@@ -103,6 +115,7 @@ impl Run {
         step.proxy(&self.app).set_rule(step.rule(1, fault, short_visibility));
         self.put(message).await;
         self.wait_at(step, moment).await;
+        self.wait_for_the_rest(step).await;
         self.machine.kill().await;
         self.count();
         if self.deliveries.is_empty() {
@@ -203,6 +216,7 @@ impl Run {
         let other = LocalHost::start(options(settings(&self.app.account, &[]))).await.unwrap();
         let deliveries = other.wait_for(|all| !all.is_empty(), LIMIT).await.unwrap();
         self.deliveries.extend(deliveries.iter().map(Delivery::of));
+        self.app.published().await;
         gate.open();
         let before = self.counted;
         self.app.host.wait_for(|all| all.len() > before, LIMIT).await.unwrap();
