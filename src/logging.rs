@@ -161,15 +161,20 @@ impl Visit for FieldTexts {
     }
 }
 
+/// Whether a character ends a line, moves the cursor or turns the direction of the text.
+#[must_use]
+pub fn steers_terminals(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Text in which nothing ends a line or moves the cursor.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_unsafe = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         self.0.chars().try_for_each(|c| match c {
             '\n' => formatter.write_str("\\n"),
-            c if is_unsafe(c) => write!(formatter, "{}", c.escape_unicode()),
+            c if steers_terminals(c) => write!(formatter, "{}", c.escape_unicode()),
             c => formatter.write_char(c),
         })
     }

@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 /// Longest wait of a message, by default: seven days on `orders`, and two weeks in quarantine, until somebody puts it back.
-const LONGEST_WAIT: Duration = Duration::days(21);
+pub const LONGEST_WAIT: Duration = Duration::days(21);
 
 /// Time to notice that the table does not answer, to hold a message, and to put it back.
 const SHORTEST_LIMIT: std::time::Duration = std::time::Duration::from_secs(80);

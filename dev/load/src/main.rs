@@ -29,7 +29,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, value_parser};
 
-use workspace::{app_root, build_release_handler, heading, print_table};
+use workspace::{app_root, build_release, heading, print_table};
 
 use measure::measure;
 use orders::Mix;
@@ -120,7 +120,7 @@ async fn executable(given: Option<&Path>, root: &Path) -> Result<PathBuf> {
         return file.canonicalize().with_context(|| format!("no handler {}", file.display()));
     }
     println!("Building the handler as it is released …");
-    build_release_handler(root, &[], None).await
+    build_release(root, "handler", &[], None).await
 }
 
 fn steps(arguments: &Arguments) -> Vec<(usize, u64)> {

@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    env,
-    path::PathBuf,
+    env, fs,
+    path::{Path, PathBuf},
     sync::{Arc, Once},
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-use azure_core::HttpClient;
+use azure_core::{HttpClient, Method, Request, headers::DATE};
 use handler::{
     attempt::{Attempt, time_of_day},
     backoff::{Backoff, retry},
@@ -17,12 +17,16 @@ use handler::{
     functions::App,
     storage::{self, PooledClient, Table},
 };
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tokio::time::Instant;
 use uuid::Uuid;
-use workspace::app_root;
 
-use crate::order::DOMAIN;
+use crate::{order::DOMAIN, output::tell};
+
+/// The files of the app that are read, as they were when this was built: name and content.
+pub(crate) const HOST_JSON: (&str, &str) = ("host.json", include_str!("../../../host.json"));
+const FUNCTION_JSON: (&str, &str) =
+    ("queue_with_idempotency/function.json", include_str!("../../../queue_with_idempotency/function.json"));
 
 /// Time in which a request is repeated.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,7 +40,7 @@ pub(crate) struct Place {
     /// Storage account in Azure, opened as whoever is signed in with `az login` or `azd auth login`
     #[arg(long, global = true)]
     account: Option<String>,
-    /// Folder of the app, with `host.json` [default: this one, or that of the sources]
+    /// Folder of the app, with `host.json` [default: this one if it has one, or else the files of this version]
     #[arg(long, global = true)]
     app: Option<PathBuf>,
     /// Print JSON, one object a line
@@ -54,6 +58,8 @@ pub(crate) struct Account {
     /// The client through which both go.
     pub(crate) client: Arc<dyn HttpClient>,
     pub(crate) config: Config,
+    /// Folder of the app, unless its files are those of this version.
+    pub(crate) folder: Option<PathBuf>,
     /// Time at which the command began.
     pub(crate) began: OffsetDateTime,
     pub(crate) json: bool,
@@ -62,13 +68,23 @@ pub(crate) struct Account {
 impl Account {
     /// Opens the account. Nothing is connected yet.
     pub(crate) fn open(place: &Place) -> Result<Self> {
-        let config = Config::from_settings(&settings(place)?)?;
+        let mut settings = settings(place)?;
+        let folder = folder(place, &settings);
+        let config = read(&mut settings, folder.as_deref())?;
         let client = Arc::new(PooledClient::new(config.connection.endpoints.are_of_the_emulator()));
         let account = config.connection.account(client.clone(), time_of_day)?;
         let client: Arc<dyn HttpClient> = client;
         let app = App::new(DOMAIN, &account, &client, &config.app);
         let table = Table::new(&account, &config.app.table, client.clone());
-        Ok(Self { app, table, client, config, began: time_of_day(), json: place.json })
+        Ok(Self { app, table, client, config, folder, began: time_of_day(), json: place.json })
+    }
+
+    /// Asks for the time of the service, which it tells to anybody, in whole seconds.
+    pub(crate) async fn service_time(&self) -> Result<Option<OffsetDateTime>, storage::Error> {
+        let request = Request::new(self.config.connection.endpoints.queues.clone(), Method::Get);
+        let answer = self.client.execute_request(&request).await?;
+        let date = answer.headers().get_optional_str(&DATE);
+        Ok(date.and_then(|date| OffsetDateTime::parse(date, &Rfc2822).ok()))
     }
 
     /// Begins what the handler would do in an invocation.
@@ -85,7 +101,7 @@ pub(crate) async fn patiently<T>(request: impl AsyncFnMut() -> Result<T, storage
     let wait = |error: &storage::Error| {
         let wait = error.wait_before_retry();
         if wait.is_some() {
-            SAID.call_once(|| eprintln!("trying again: {error}"));
+            SAID.call_once(|| tell(&format!("trying again: {error}")));
         }
         wait
     };
@@ -110,17 +126,27 @@ fn settings(place: &Place) -> Result<BTreeMap<String, String>> {
     }
     // Nothing listens here.
     settings.insert("FUNCTIONS_CUSTOMHANDLER_PORT".to_owned(), "0".to_owned());
-    let folder = folder(place, &settings)?.into_os_string().into_string();
-    let folder = folder.map_err(|name| anyhow::anyhow!("the name of the folder {} is no text", name.display()))?;
-    settings.insert("FUNCTIONS_APP_ROOT_PATH".to_owned(), folder);
     Ok(settings)
 }
 
-fn folder(place: &Place, settings: &BTreeMap<String, String>) -> Result<PathBuf> {
-    match (&place.app, settings.get("FUNCTIONS_APP_ROOT_PATH")) {
-        (Some(folder), _) => Ok(folder.clone()),
-        (None, Some(folder)) => Ok(folder.into()),
-        (None, None) if PathBuf::from("host.json").is_file() => Ok(".".into()),
-        (None, None) => app_root().context("name the folder of host.json with --app"),
+fn folder(place: &Place, settings: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let set = || settings.get("FUNCTIONS_APP_ROOT_PATH").map(PathBuf::from);
+    let here = || Path::new(HOST_JSON.0).is_file().then(|| PathBuf::from("."));
+    place.app.clone().or_else(set).or_else(here)
+}
+
+/// Reads the settings, and the files in `folder` or those of this version.
+fn read(settings: &mut BTreeMap<String, String>, folder: Option<&Path>) -> Result<Config> {
+    let own = tempfile::tempdir().context("there is no temporary folder")?;
+    if folder.is_none() {
+        for (name, content) in [HOST_JSON, FUNCTION_JSON] {
+            let path = own.path().join(name);
+            fs::create_dir_all(path.parent().unwrap_or(own.path()))?;
+            fs::write(path, content)?;
+        }
     }
+    let folder = folder.unwrap_or(own.path());
+    let text = folder.to_str().with_context(|| format!("the name of the folder {} is no text", folder.display()))?;
+    settings.insert("FUNCTIONS_APP_ROOT_PATH".to_owned(), text.to_owned());
+    Ok(Config::from_settings(settings)?)
 }

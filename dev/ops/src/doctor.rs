@@ -6,25 +6,22 @@
 use std::path::Path;
 
 use anyhow::Result;
-use azure_core::{Method, Request, headers::DATE};
 use handler::{
     idempotency::Key,
     message::Text,
+    start::LONGEST_WAIT,
     storage::{Error, MessageEncoding, Queue, RowTag, queue::ReceivedMessage},
 };
 use jsonc_parser::{ParseOptions, parse_to_serde_value};
 use serde::Serialize;
 use serde_json::Value;
-use time::{Duration, OffsetDateTime, format_description::well_known::Rfc2822};
+use time::Duration;
 
 use crate::{
-    account::Account,
+    account::{Account, HOST_JSON},
     order::DOMAIN,
-    output::{Outcome, print_json, span},
+    output::{Outcome, print_json, print_line, span},
 };
-
-/// The recommended file.
-const HOST_JSON: &str = include_str!("../../../host.json");
 
 /// Settings of the host on which the promises were tested.
 const RECOMMENDED: [&str; 6] = [
@@ -35,9 +32,6 @@ const RECOMMENDED: [&str; 6] = [
     "/extensions/queues/maxPollingInterval",
     "/extensions/queues/visibilityTimeout",
 ];
-
-/// Longest wait of a message: seven days on its queue, two weeks in quarantine.
-const LONGEST_WAIT: Duration = Duration::days(21);
 
 /// A message cannot be hidden for so long, so a request to do it is refused, unless the right is missing.
 const TOO_LONG: std::time::Duration = std::time::Duration::from_secs(8 * 24 * 3600);
@@ -72,8 +66,11 @@ pub(crate) async fn run(account: Result<Account>, json: bool) -> Result<Outcome>
         let Finding { check, is_wrong, says, cure } = finding;
         match (json, cure) {
             (true, _) => print_json(finding)?,
-            (false, Some(cure)) => println!("WRONG  {check}: {says}\n       cure: {cure}"),
-            (false, None) => println!("{}  {check}: {says}", if *is_wrong { "WRONG" } else { "ok   " }),
+            (false, Some(cure)) => {
+                print_line(&format!("WRONG  {check}: {says}"))?;
+                print_line(&format!("       cure: {cure}"))?;
+            }
+            (false, None) => print_line(&format!("{}  {check}: {says}", if *is_wrong { "WRONG" } else { "ok   " }))?,
         }
     }
     Ok(Outcome::left_if(findings.iter().any(|finding| finding.is_wrong)))
@@ -82,7 +79,7 @@ pub(crate) async fn run(account: Result<Account>, json: bool) -> Result<Outcome>
 async fn examine(account: &Account) -> Vec<Finding> {
     let mut findings = vec![right("settings", "can be read")];
     findings.push(retention(account.config.app.retention));
-    findings.extend(host_json(&account.config.app_folder));
+    findings.extend(account.folder.as_deref().map_or_else(no_app, host_json));
     findings.push(clock(account).await);
     findings.extend(table(account).await);
     let app = &account.app;
@@ -105,11 +102,18 @@ fn retention(retention: Duration) -> Finding {
     right("retention", says)
 }
 
+fn no_app() -> Vec<Finding> {
+    vec![right(
+        "host.json",
+        "was not looked at: that of this version is assumed. Name the folder of the app with --app",
+    )]
+}
+
 /// Compares the file of the app with the recommended one. The settings were read from it, so it can be.
-fn host_json(folder: &str) -> Vec<Finding> {
+fn host_json(folder: &Path) -> Vec<Finding> {
     let read = |text: &str| parse_to_serde_value::<Value>(text, &ParseOptions::default()).unwrap_or_default();
-    let recommended = read(HOST_JSON);
-    let own = read(&std::fs::read_to_string(Path::new(folder).join("host.json")).unwrap_or_default());
+    let recommended = read(HOST_JSON.1);
+    let own = read(&std::fs::read_to_string(folder.join("host.json")).unwrap_or_default());
     let compare = |pointer: &&str| {
         let (own, recommended) = (own.pointer(pointer)?, recommended.pointer(pointer)?);
         (own != recommended).then(|| format!("{} is {own}, tested was {recommended}", pointer.replace('/', ".")))
@@ -124,28 +128,21 @@ fn host_json(folder: &str) -> Vec<Finding> {
     differ.into_iter().map(|differs| wrong("host.json", differs, cure)).collect()
 }
 
-/// Asks for the time of the service, which it tells to anybody.
 async fn clock(account: &Account) -> Finding {
-    let request = Request::new(account.config.connection.endpoints.queues.clone(), Method::Get);
-    let answer = account.client.execute_request(&request).await;
-    let date = answer.as_ref().ok().and_then(|answer| answer.headers().get_optional_str(&DATE));
-    let date = date.and_then(|date| OffsetDateTime::parse(date, &Rfc2822).ok());
-    match (date, answer) {
-        (None, Err(error)) => wrong("clock", Error::from(error).to_string(), "look at endpoints and firewall"),
-        (None, Ok(_)) => wrong("clock", "the service does not tell the time", "look at the endpoint: is it a proxy?"),
-        (Some(date), _) => {
-            let off = handler::attempt::time_of_day() - date;
-            let says = format!("{} off that of the service", span(off));
-            if off.abs() > Duration::minutes(2) {
-                return wrong(
-                    "clock",
-                    says,
-                    "set the clock of this machine: at 15 minutes, keys and signatures are refused",
-                );
-            }
-            right("clock", says)
+    let date = match account.service_time().await {
+        Err(error) => return wrong("clock", error.to_string(), "look at endpoints and firewall"),
+        Ok(None) => {
+            return wrong("clock", "the service does not tell the time", "look at the endpoint: is it a proxy?");
         }
+        Ok(Some(date)) => date,
+    };
+    let off = handler::attempt::time_of_day() - date;
+    let says = format!("{} off that of the service", span(off));
+    if off.abs() > Duration::minutes(2) {
+        let cure = "set the clock of this machine: at 15 minutes, keys and signatures are refused";
+        return wrong("clock", says, cure);
     }
+    right("clock", says)
 }
 
 async fn table(account: &Account) -> Vec<Finding> {

@@ -3,14 +3,17 @@
 //! Events that are not published go out first: they are of an order that took effect. The ledger then deletes the record
 //! and its index row in one transaction, if both are still as they were read.
 
-use anyhow::{Result, bail};
-use handler::idempotency::{Key, outbox};
+use anyhow::{Context, Result, bail};
+use handler::{
+    idempotency::{Key, outbox},
+    storage::RowTag,
+};
 use serde::Serialize;
 
 use crate::{
-    account::Account,
+    account::{Account, patiently},
     order::DOMAIN,
-    output::{Outcome, print_json, print_lines},
+    output::{Outcome, print_json, print_line, print_lines},
     stored::Stored,
 };
 
@@ -59,10 +62,10 @@ pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<Outc
             "{left} of its events cannot be published now: nothing is forgotten. See `explain`, or use --drop-events"
         );
     }
-    let rows: Vec<_> = stored.record_tag().into_iter().chain(stored.index_row.clone()).collect();
-    let rows: Vec<_> = rows.iter().chain(stored.events.iter().map(|event| &event.tag)).collect();
+    let rows = stored.tags();
+    let rows: Vec<_> = rows.iter().collect();
     if !arguments.dry_run && !rows.is_empty() {
-        account.app.ledger.forget(&key, &rows).await?;
+        delete(account, &key, &rows).await?;
     }
     let report = Report {
         dry_run: arguments.dry_run,
@@ -77,6 +80,18 @@ pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<Outc
     Ok(Outcome::left_if(!report.forgotten))
 }
 
+/// Deletes rows as they were seen. Whatever was answered: if none of them is there any more, they are forgotten.
+async fn delete(account: &Account, key: &Key, rows: &[&RowTag]) -> Result<()> {
+    let Err(error) = patiently(async || account.app.ledger.forget(key, rows).await).await else { return Ok(()) };
+    let now = Stored::read(account, key).await?.tags();
+    if !rows.iter().any(|row| now.contains(row)) {
+        return Ok(());
+    }
+    let is_changed = error.is_changed_or_gone();
+    let hint = if is_changed { "the order has changed meanwhile, run this again" } else { "nothing is forgotten" };
+    Err(error).context(hint)
+}
+
 fn print(json: bool, report: &Report<'_>) -> Result<()> {
     if json {
         return print_json(report);
@@ -86,19 +101,19 @@ fn print(json: bool, report: &Report<'_>) -> Result<()> {
         (true, true) => "would be forgotten",
         (true, false) => "forgotten: the next message with this id takes effect",
     };
+    let lines = [("order", format!("{:?}", report.id)), ("result", done.to_owned())];
+    if !report.forgotten {
+        return print_lines(&lines);
+    }
     let text = |text: Option<&str>| text.unwrap_or("unknown").to_owned();
-    print_lines(&[
-        ("order", format!("{:?}", report.id)),
-        ("result", done.to_owned()),
+    let rest = [
         ("committed", format!("{}, in invocation {}", text(report.committed_at), text(report.invocation))),
         ("events published", report.events_published.to_string()),
         ("events dropped", report.events_dropped.to_string()),
-    ]);
-    if report.forgotten {
-        println!(
-            "A copy of the order that is on its way, or a request of up to half an hour ago that arrives late, takes effect \
-             as a new order. Its events have new ids, so consumers take them too."
-        );
-    }
-    Ok(())
+    ];
+    print_lines(&[&lines[..], &rest].concat())?;
+    print_line(
+        "A copy of the order that is on its way, or a request of up to half an hour ago that arrives late, takes effect \
+         as a new order. Its events have new ids, so consumers take them too.",
+    )
 }

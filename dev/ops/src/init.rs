@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     account::{Account, patiently},
     order::DOMAIN,
-    output::{Outcome, print_json, print_lines},
+    output::{Outcome, print_json, print_lines, tell},
 };
 
 #[derive(Serialize)]
@@ -31,11 +31,11 @@ pub(crate) async fn run(account: &Account) -> Result<Outcome> {
         made.iter().try_for_each(print_json)?;
     } else {
         let state = |made: &Made<'_>| format!("{} {}", made.kind, if made.is_new { "created" } else { "was there" });
-        print_lines(&made.iter().map(|made| (made.name, state(made))).collect::<Vec<_>>());
+        print_lines(&made.iter().map(|made| (made.name, state(made))).collect::<Vec<_>>())?;
     }
     if is_new {
-        eprintln!(
-            "The table is empty: every id is new to it, and a copy of an order that took effect earlier does so again."
+        tell(
+            "The table is empty: every id is new to it, and a copy of an order that took effect earlier does so again.",
         );
     }
     Ok(Outcome::Done)

@@ -2,18 +2,26 @@
 
 use std::collections::HashMap;
 
+use anyhow::Result;
 use handler::{
     message::{Message, Text, printable},
     quarantine::digest,
     storage::queue::ReceivedMessage,
 };
 use serde::{Deserialize, Serialize};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::order::DOMAIN;
+use crate::{
+    order::DOMAIN,
+    output::{print_json, print_line, rfc3339},
+};
+
+/// Longest time that a message which the host gave up may have waited before: seven days on its queue, and seven on the
+/// poison queue. When it was put there, its envelope cannot say.
+const LONGEST_BEFORE_QUARANTINE: Duration = Duration::days(14);
 
 /// An envelope as the handler writes it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Envelope {
     pub(crate) reason: String,
     #[serde(default)]
@@ -26,39 +34,69 @@ pub(crate) struct Envelope {
     pub(crate) first_seen: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) dequeue_count: Option<u32>,
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     part: Option<[usize; 2]>,
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     whole: Option<String>,
     pub(crate) message: String,
 }
 
-/// A whole message, and the envelopes that hold it.
+/// What is kept, and the messages of the queue that hold it.
 #[derive(Debug)]
 pub(crate) struct Kept {
+    pub(crate) kind: Kind,
     pub(crate) envelope: Envelope,
     pub(crate) held_in: Vec<ReceivedMessage>,
 }
 
-/// What a message of the quarantine queue turns out to be.
-#[derive(Debug)]
-pub(crate) enum Found {
-    Whole(Kept),
-    /// A part; others are to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A whole message.
+    Whole,
+    /// A part of one, whose others are not there.
     Part,
-    /// It is no envelope.
-    Foreign(ReceivedMessage),
+    /// A message that is no envelope, in the place of what an envelope holds.
+    Foreign,
 }
 
 /// Parts whose others were not read yet, by what they belong to.
 #[derive(Debug, Default)]
-pub(crate) struct Joiner(HashMap<(String, String), Vec<(Envelope, ReceivedMessage)>>);
+pub(crate) struct Joiner(HashMap<(String, String), Vec<Kept>>);
 
 impl Kept {
     /// Time since which the message waits: since it was put on the queue of orders, if that is known.
     pub(crate) fn since(&self) -> Option<OffsetDateTime> {
-        let first_seen = self.envelope.first_seen.as_deref();
-        first_seen.and_then(time).or_else(|| time(&self.envelope.time)).or_else(|| self.held_in.first()?.inserted)
+        self.first_seen().or_else(|| time(&self.envelope.time)).or_else(|| self.held_in.first()?.inserted)
+    }
+
+    /// The earliest time at which the message can have been put on the queue of orders.
+    pub(crate) fn earliest(&self) -> Option<OffsetDateTime> {
+        self.first_seen().or_else(|| Some(self.since()? - LONGEST_BEFORE_QUARANTINE))
+    }
+
+    fn first_seen(&self) -> Option<OffsetDateTime> {
+        self.envelope.first_seen.as_deref().and_then(time)
+    }
+
+    /// The reason in the envelope, or that this is only a part.
+    pub(crate) fn reason(&self) -> &str {
+        if self.kind == Kind::Part { "part whose others are not there" } else { &self.envelope.reason }
+    }
+
+    pub(crate) fn id(&self) -> Option<String> {
+        id_and_printable(&self.envelope.message).0
+    }
+
+    fn read(received: ReceivedMessage) -> Self {
+        let (kind, envelope) = match serde_json::from_str::<Envelope>(&received.text) {
+            Ok(envelope) if envelope.part.is_some() => (Kind::Part, envelope),
+            Ok(envelope) => (Kind::Whole, envelope),
+            Err(_) => {
+                let (reason, message) = ("not written by the handler".to_owned(), received.text.clone());
+                (Kind::Foreign, Envelope { reason, message, ..Envelope::default() })
+            }
+        };
+        Self { kind, envelope, held_in: vec![received] }
     }
 }
 
@@ -67,39 +105,36 @@ pub(crate) fn time(text: &str) -> Option<OffsetDateTime> {
 }
 
 impl Joiner {
-    /// Reads a message of the quarantine queue.
-    pub(crate) fn add(&mut self, received: ReceivedMessage) -> Found {
-        let Ok(envelope) = serde_json::from_str::<Envelope>(&received.text) else {
-            return Found::Foreign(received);
-        };
-        let Some([_, count]) = envelope.part else {
-            return Found::Whole(Kept { envelope, held_in: vec![received] });
-        };
-        let key = (envelope.invocation_id.clone(), envelope.whole.clone().unwrap_or_default());
+    /// Reads a message of the quarantine queue; `None` for a part whose others are to come.
+    pub(crate) fn add(&mut self, received: ReceivedMessage) -> Option<Kept> {
+        let kept = Kept::read(received);
+        if kept.kind != Kind::Part {
+            return Some(kept);
+        }
+        let key = (kept.envelope.invocation_id.clone(), kept.envelope.whole.clone().unwrap_or_default());
         let parts = self.0.entry(key.clone()).or_default();
-        parts.push((envelope, received));
-        let Some(message) = joined(parts, count) else { return Found::Part };
-        let parts = self.0.remove(&key).unwrap_or_default();
-        let Some((envelope, _)) = parts.first() else { return Found::Part };
-        let envelope = Envelope { message, ..envelope.clone() };
-        Found::Whole(Kept { envelope, held_in: parts.into_iter().map(|(_, received)| received).collect() })
+        parts.push(kept);
+        let message = joined(parts)?;
+        let parts = self.0.remove(&key)?;
+        let envelope = Envelope { message, part: None, whole: None, ..parts.first()?.envelope.clone() };
+        Some(Kept { kind: Kind::Whole, envelope, held_in: parts.into_iter().flat_map(|part| part.held_in).collect() })
     }
 
     /// Returns the parts whose others are not there.
-    pub(crate) fn rest(self) -> impl Iterator<Item = ReceivedMessage> {
-        self.0.into_values().flatten().map(|(_, received)| received)
+    pub(crate) fn rest(self) -> Vec<Kept> {
+        self.0.into_values().flatten().collect()
     }
 }
 
 /// Joins the parts of a message if all are there, and make up the message they were cut from.
-fn joined(parts: &[(Envelope, ReceivedMessage)], count: usize) -> Option<String> {
+fn joined(parts: &[Kept]) -> Option<String> {
+    let Envelope { part: Some([_, count]), whole, .. } = &parts.last()?.envelope else { return None };
     let text = |number| {
-        let part = parts.iter().find(|(envelope, _)| envelope.part == Some([number, count]));
-        part.map(|(envelope, _)| envelope.message.as_str())
+        let part = parts.iter().find(|part| part.envelope.part == Some([number, *count]));
+        part.map(|part| part.envelope.message.as_str())
     };
-    let message = (1..=count).map(text).collect::<Option<String>>()?;
-    let (first, _) = parts.first()?;
-    (first.whole.as_ref() == Some(&digest(&message))).then_some(message)
+    let message = (1..=*count).map(text).collect::<Option<String>>()?;
+    (*whole == Some(digest(&message))).then_some(message)
 }
 
 /// Reads the id of a message, if it has a usable one, and what may be printed of it.
@@ -108,6 +143,40 @@ pub(crate) fn id_and_printable(text: &str) -> (Option<String>, String) {
     let Ok(object) = text.object() else { return (None, String::new()) };
     let shown = printable(&object, DOMAIN.id_member, DOMAIN.printable);
     (Message::new(object, DOMAIN.id_member).ok().map(|message| message.id().to_owned()), shown)
+}
+
+/// A line for one thing.
+#[derive(Default, Serialize)]
+pub(crate) struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) outcome: Option<&'a str>,
+    pub(crate) reason: &'a str,
+    pub(crate) since: Option<String>,
+    pub(crate) id: Option<String>,
+    pub(crate) printable: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) message: Option<&'a str>,
+}
+
+impl<'a> Line<'a> {
+    /// Describes a message by what may be printed of it.
+    pub(crate) fn new(reason: &'a str, since: Option<OffsetDateTime>, message: &str) -> Self {
+        let (id, printable) = id_and_printable(message);
+        Self { reason, since: since.map(rfc3339), id, printable, ..Self::default() }
+    }
+
+    pub(crate) fn print(&self, json: bool) -> Result<()> {
+        if json {
+            return print_json(self);
+        }
+        let outcome = self.outcome.map(|outcome| format!("{outcome:14}  ")).unwrap_or_default();
+        let detail = self.detail.map(|detail| format!("  {detail}")).unwrap_or_default();
+        let message = self.message.map(|message| format!("  {message:?}")).unwrap_or_default();
+        let (since, printable) = (self.since.as_deref().unwrap_or_default(), &self.printable);
+        print_line(&format!("{outcome}{:14}  {since:20}  {printable}{detail}{message}", self.reason))
+    }
 }
 
 #[cfg(test)]
@@ -126,18 +195,18 @@ mod tests {
         let (one, other) = (digest("ab"), digest("cd"));
         let mut joiner = Joiner::default();
         for part in [part(2, "b", &one), part(1, "c", &other), part(2, "b", &one)] {
-            assert!(matches!(joiner.add(part), Found::Part));
+            assert!(joiner.add(part).is_none());
         }
-        let Found::Whole(kept) = joiner.add(part(1, "a", &one)) else { panic!("not whole") };
+        let kept = joiner.add(part(1, "a", &one)).unwrap();
         assert_eq!((kept.envelope.message.as_str(), kept.held_in.len()), ("ab", 3));
-        assert_eq!(joiner.rest().count(), 1);
+        assert_eq!(joiner.rest().len(), 1);
     }
 
     #[test]
     fn parts_that_do_not_make_up_the_message_they_were_cut_from_are_not_joined() {
         let mut joiner = Joiner::default();
         for part in [part(1, "a", &digest("ab")), part(2, "x", &digest("ab"))] {
-            assert!(matches!(joiner.add(part), Found::Part));
+            assert!(joiner.add(part).is_none());
         }
     }
 }

@@ -5,16 +5,19 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use clap::ValueEnum;
 use futures::StreamExt;
-use handler::idempotency::{key::BUCKETS, ledger::OutboxEntry, record::SCHEMA};
+use handler::{
+    idempotency::{key::BUCKETS, ledger::OutboxEntry, record::SCHEMA},
+    storage::queue::ReceivedMessage,
+};
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
-use workspace::print_table;
+use workspace::table;
 
 use crate::{
     account::Account,
-    kept::{Envelope, Found, Joiner, Kept, id_and_printable, time},
-    output::{Outcome, Progress, print_json, rfc3339, span},
-    walk::Walk,
+    kept::{Joiner, Kept, Line, time},
+    output::{Outcome, Progress, escaped, print_json, print_line, print_lines, rfc3339, span},
+    walk::{Unseen, look_through},
 };
 
 /// The things to list.
@@ -55,23 +58,11 @@ struct Group {
     span: Option<(OffsetDateTime, OffsetDateTime)>,
 }
 
-/// A line for one thing.
-#[derive(Serialize)]
-struct Line<'a> {
-    reason: &'a str,
-    since: Option<String>,
-    id: Option<&'a str>,
-    printable: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<&'a str>,
-}
-
 #[derive(Serialize)]
 struct Report<'a> {
     total: u64,
-    held_by_others: u64,
+    #[serde(flatten)]
+    unseen: &'a Unseen,
     groups: &'a BTreeMap<String, Group>,
 }
 
@@ -83,52 +74,40 @@ struct Listing<'a> {
 
 pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<Outcome> {
     let mut listing = Listing { account, arguments, groups: BTreeMap::new() };
-    let held_by_others = match arguments.kind {
+    let unseen = match arguments.kind {
         Kind::Events => listing.events().await?,
-        Kind::Quarantine | Kind::Poison => listing.messages().await?,
+        Kind::Poison => listing.poison().await?,
+        Kind::Quarantine => listing.quarantine().await?,
     };
-    listing.report(held_by_others)?;
-    Ok(Outcome::Done)
+    listing.report(&unseen)?;
+    Ok(Outcome::left_if(unseen.interrupted))
 }
 
 impl Listing<'_> {
-    async fn messages(&mut self) -> Result<u64> {
-        let app = &self.account.app;
-        let is_poison = matches!(self.arguments.kind, Kind::Poison);
-        let queue = if is_poison { &app.poison } else { &app.quarantine.queue };
-        // Later ones count too: nothing is put back here.
-        let mut walk = Walk::begin(queue, self.arguments.hold, self.account.began + Duration::hours(1)).await?;
+    async fn quarantine(&mut self) -> Result<Unseen> {
         let mut joiner = Joiner::default();
-        while let Some(page) = walk.next().await? {
-            for received in page {
-                walk.leave(&received)?;
-                if is_poison {
-                    let text = app.orders_encoding.decode(received.text.clone());
-                    self.add("given up by the host", received.inserted, (&text, ""))?;
-                    continue;
-                }
-                match joiner.add(received) {
-                    Found::Whole(kept) => self.add_kept(&kept)?,
-                    Found::Part => {}
-                    Found::Foreign(other) => {
-                        self.add("not written by the handler", other.inserted, (&other.text, ""))?;
-                    }
-                }
-            }
-        }
-        for part in joiner.rest() {
-            self.add("part whose others are not there", part.inserted, ("", ""))?;
-        }
-        walk.end().await
+        let (app, hold) = (&self.account.app, self.arguments.hold);
+        let see = |received| joiner.add(received).map_or(Ok(()), |kept| self.add_kept(&kept));
+        let unseen = look_through(&app.quarantine.queue, hold, see).await?;
+        joiner.rest().iter().try_for_each(|part| self.add_kept(part))?;
+        Ok(unseen)
     }
 
     fn add_kept(&mut self, kept: &Kept) -> Result<()> {
-        let Envelope { reason, detail, message, .. } = &kept.envelope;
-        self.add(reason, kept.since(), (message, detail))
+        self.add(kept.reason(), kept.since(), (&kept.envelope.message, &kept.envelope.detail))
+    }
+
+    async fn poison(&mut self) -> Result<Unseen> {
+        let (app, hold) = (&self.account.app, self.arguments.hold);
+        let see = |received: ReceivedMessage| {
+            let text = app.orders_encoding.decode(received.text);
+            self.add("given up by the host", received.inserted, (&text, ""))
+        };
+        look_through(&app.poison, hold, see).await
     }
 
     /// Reads the outbox, bucket by bucket.
-    async fn events(&mut self) -> Result<u64> {
+    async fn events(&mut self) -> Result<Unseen> {
         let mut progress = Progress::new("buckets");
         for bucket in 0..BUCKETS {
             progress.show(bucket.into());
@@ -139,7 +118,7 @@ impl Listing<'_> {
                 page?.iter().try_for_each(|event| self.add_event(event))?;
             }
         }
-        Ok(0)
+        Ok(Unseen::default())
     }
 
     fn add_event(&mut self, event: &OutboxEntry) -> Result<()> {
@@ -153,45 +132,34 @@ impl Listing<'_> {
         if !self.arguments.each {
             return Ok(());
         }
-        let (id, printable) = id_and_printable(message);
         let shown = self.arguments.show_message;
         // The key of a row repeats nothing.
         let detail = Some(detail).filter(|_| shown || matches!(self.arguments.kind, Kind::Events));
-        let message = Some(message).filter(|_| shown);
-        let since = since.map(rfc3339);
-        if self.account.json {
-            return print_json(&Line { reason, since, id: id.as_deref(), printable: &printable, detail, message });
-        }
-        let detail = detail.map(|detail| format!("  {detail}")).unwrap_or_default();
-        let message = message.map(|message| format!("  {message:?}")).unwrap_or_default();
-        println!("{reason:14}  {}  {printable}{detail}{message}", since.unwrap_or_default());
-        Ok(())
+        let message_shown = Some(message).filter(|_| shown);
+        Line { detail, message: message_shown, ..Line::new(reason, since, message) }.print(self.account.json)
     }
 
-    fn report(&mut self, held_by_others: u64) -> Result<()> {
+    fn report(&mut self, unseen: &Unseen) -> Result<()> {
         let total = self.groups.values().map(|group| group.count).sum();
         for group in self.groups.values_mut() {
             (group.first, group.last) = group.span.map(|(first, last)| (rfc3339(first), rfc3339(last))).unzip();
         }
         if self.account.json {
-            return print_json(&Report { total, held_by_others, groups: &self.groups });
+            return print_json(&Report { total, unseen, groups: &self.groups });
         }
         let row = |(reason, group): (&String, &Group)| {
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
             let age = group.span.map(|(first, _)| span(self.account.began - first)).unwrap_or_default();
-            vec![reason.clone(), group.count.to_string(), age, text(&group.first), text(&group.last)]
+            vec![escaped(reason), group.count.to_string(), age, text(&group.first), text(&group.last)]
         };
         if total > 0 {
-            print_table(
-                &["reason", "count", "oldest", "first", "last"],
-                &self.groups.iter().map(row).collect::<Vec<_>>(),
-            );
+            let rows: Vec<_> = self.groups.iter().map(row).collect();
+            table(&["reason", "count", "oldest", "first", "last"], &rows)
+                .iter()
+                .try_for_each(|line| print_line(line))?;
         }
-        println!("total: {total}");
-        if held_by_others > 0 {
-            println!("held by somebody else, or by a command that was killed, and not listed: about {held_by_others}");
-        }
-        Ok(())
+        let total = [("total", total.to_string())];
+        print_lines(&total.into_iter().chain(unseen.lines()).collect::<Vec<_>>())
     }
 }
 

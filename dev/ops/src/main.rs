@@ -9,7 +9,7 @@
 //! | 0 | done, or nothing to do |
 //! | 1 | failed: settings, sign-in or storage |
 //! | 2 | wrong arguments |
-//! | 3 | something is left, or found: the output says what |
+//! | 3 | something is left or was found, the output says what; or not all was seen or told: interrupted, or the output closed |
 
 #![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind the commands of an operator")]
 
@@ -36,14 +36,14 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use account::{Account, Place};
-use output::Outcome;
+use output::{Outcome, is_unread, tell};
 
 /// Answers an operator's questions, and puts back what was set aside.
 ///
 /// Settings are those of the handler, from the environment; without a connection there, it is the emulator. Exit codes: 0 done,
-/// 1 failed, 2 wrong arguments, 3 something is left or was found.
+/// 1 failed, 2 wrong arguments, 3 something is left or was found, or not all was seen or told.
 #[derive(Parser)]
-#[command(bin_name = "cargo ops", disable_help_subcommand = true)]
+#[command(disable_help_subcommand = true)]
 struct Arguments {
     #[command(flatten)]
     place: Place,
@@ -77,8 +77,9 @@ async fn main() -> ExitCode {
     match run(&place, command).await {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Left) => ExitCode::from(3),
+        Err(error) if is_unread(&error) => ExitCode::from(3),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            tell(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -1,10 +1,12 @@
 //! The output: aligned text for people, or one JSON object a line.
 
 use std::{
-    io::{IsTerminal, stderr},
+    io::{self, ErrorKind, IsTerminal, Write, stderr, stdout},
     time::{Duration, Instant},
 };
 
+use anyhow::Result;
+use handler::logging::steers_terminals;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -13,7 +15,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 pub(crate) enum Outcome {
     /// Exit code 0.
     Done,
-    /// Something is left, or was found: exit code 3.
+    /// Something is left or was found, or not all was seen: exit code 3.
     Left,
 }
 
@@ -24,17 +26,34 @@ impl Outcome {
 }
 
 /// Prints one JSON object on a line.
-pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(value)?);
-    Ok(())
+pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
+    print_line(&serde_json::to_string(value)?)
 }
 
 /// Prints names and values, the values below each other.
-pub(crate) fn print_lines(lines: &[(&str, String)]) {
+pub(crate) fn print_lines(lines: &[(&str, String)]) -> Result<()> {
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    for (name, value) in lines {
-        println!("{name:width$}  {value}");
-    }
+    lines.iter().try_for_each(|(name, value)| print_line(&format!("{name:width$}  {value}")))
+}
+
+/// Prints a line, and nothing in it that ends it or steers the terminal: such characters are escaped as in JSON.
+pub(crate) fn print_line(line: &str) -> Result<()> {
+    Ok(writeln!(stdout(), "{}", escaped(line))?)
+}
+
+/// Tells something that is no part of the result. Whether anybody reads it does not matter.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(stderr(), "{}", escaped(line));
+}
+
+pub(crate) fn escaped(text: &str) -> String {
+    let escape = |c: char| if steers_terminals(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
+/// Whether the output was closed by who reads it, as `head` does.
+pub(crate) fn is_unread(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
 pub(crate) fn rfc3339(time: OffsetDateTime) -> String {
@@ -76,7 +95,7 @@ impl Progress {
 
     pub(crate) fn show(&mut self, count: u64) {
         if self.next.is_some_and(|next| Instant::now() >= next) {
-            eprint!("\r{}: {count} ", self.verb);
+            let _ = write!(stderr(), "\r{}: {count} ", self.verb);
             self.next = Some(Instant::now() + PROGRESS_INTERVAL);
         }
     }
@@ -85,7 +104,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.next.is_some() {
-            eprint!("\r\x1b[K");
+            let _ = write!(stderr(), "\r\x1b[K");
         }
     }
 }

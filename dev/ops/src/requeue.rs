@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use crate::{
-    account::Account,
+    account::{Account, patiently},
     output::Outcome,
     selection::{Way, take},
 };
@@ -24,9 +24,12 @@ pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<Outc
     let oldest = account.began - account.config.app.retention;
     take(
         account,
-        &arguments.way,
-        |kept| !arguments.force && kept.since().is_none_or(|since| since < oldest),
-        async |kept| app.orders.put(&app.orders_encoding.encode(kept.envelope.message.clone())).await,
+        (&arguments.way, &[]),
+        |kept| !arguments.force && kept.earliest().is_none_or(|earliest| earliest < oldest),
+        async |kept| {
+            let text = app.orders_encoding.encode(kept.envelope.message.clone());
+            Ok(patiently(async || app.orders.put(&text).await).await?)
+        },
     )
     .await
 }

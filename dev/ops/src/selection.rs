@@ -3,15 +3,14 @@
 
 use anyhow::Result;
 use futures::future::join_all;
-use handler::storage::{self, Queue, queue::ReceivedMessage};
+use handler::storage::{self, Queue};
 use serde::Serialize;
-use tokio::signal::ctrl_c;
 
 use crate::{
     account::{Account, patiently},
-    kept::{Found, Joiner, Kept, id_and_printable},
-    output::{Outcome, print_json, print_lines, rfc3339},
-    walk::Walk,
+    kept::{Joiner, Kept, Kind, Line},
+    output::{Outcome, print_json, print_lines},
+    walk::{Unseen, Walk},
 };
 
 /// The messages that are meant.
@@ -52,7 +51,6 @@ pub(crate) struct Way {
 #[derive(Debug, Default, Serialize)]
 struct Tally {
     dry_run: bool,
-    interrupted: bool,
     taken: u64,
     not_selected: u64,
     stale: u64,
@@ -60,161 +58,185 @@ struct Tally {
     incomplete_parts: u64,
     foreign: u64,
     newer: u64,
-    held_by_others: u64,
+    #[serde(flatten)]
+    unseen: Unseen,
 }
 
-/// A line for one message.
-#[derive(Serialize)]
-struct Line<'a> {
-    outcome: &'a str,
-    id: Option<String>,
-    printable: String,
-    reason: &'a str,
-    since: Option<String>,
+/// What became of a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Taken,
+    NotSelected,
+    Stale,
+    Refused,
+    IncompletePart,
+    Foreign,
 }
 
-/// Takes what is selected out of quarantine: makes each message safe elsewhere with `save`, then deletes it here. What
-/// `is_stale` stays.
+/// Takes what is selected out of quarantine, and the `others` that are asked for besides whole messages: makes each safe
+/// elsewhere with `save`, then deletes it here. What `is_stale` stays.
 pub(crate) async fn take(
     account: &Account,
-    way: &Way,
+    (way, others): (&Way, &[Kind]),
     is_stale: impl Fn(&Kept) -> bool,
-    save: impl AsyncFn(&Kept) -> Result<(), storage::Error>,
+    save: impl AsyncFn(&Kept) -> Result<()>,
 ) -> Result<Outcome> {
     let queue = &account.app.quarantine.queue;
-    let walk = Walk::begin(queue, way.hold, account.began).await?;
+    let until = patiently(async || account.service_time().await).await?.unwrap_or(account.began);
+    let walk = Walk::begin(queue, way.hold, Some(until)).await?;
     let tally = Tally { dry_run: way.dry_run, ..Tally::default() };
-    let mut taking = Taking { queue, way, json: account.json, walk, tally, joiner: Joiner::default() };
-    let result = taking.run(is_stale, save).await;
-    let is_at_end = !taking.has_enough() && !taking.tally.interrupted;
-    let Taking { mut tally, joiner, mut walk, .. } = taking;
-    for part in joiner.rest() {
-        tally.incomplete_parts += u64::from(is_at_end);
-        walk.leave(&part)?;
-    }
+    let (json, chosen, are_parts_alone) = (account.json, 0, false);
+    let mut taking = Taking { queue, way, others, json, walk, chosen, are_parts_alone, tally, is_stale, save };
+    let result = taking.run().await;
+    let Taking { mut tally, walk, .. } = taking;
     tally.newer = walk.newer;
-    tally.held_by_others = walk.end().await?;
+    tally.unseen = walk.end().await?;
     report(account.json, &tally)?;
     result?;
-    let Tally { interrupted, stale, refused, held_by_others, .. } = tally;
-    Ok(Outcome::left_if(interrupted || stale + refused + held_by_others > 0))
+    let Tally { stale, refused, incomplete_parts, foreign, .. } = tally;
+    let left = stale + refused + incomplete_parts + foreign + tally.unseen.held_by_others;
+    Ok(Outcome::left_if(tally.unseen.interrupted || left > 0))
 }
 
-struct Taking<'a> {
+struct Taking<'a, S, F> {
     queue: &'a Queue,
     way: &'a Way,
+    others: &'a [Kind],
     json: bool,
     walk: Walk<'a>,
+    /// Number of those that were to be taken.
+    chosen: u64,
+    are_parts_alone: bool,
     tally: Tally,
-    joiner: Joiner,
+    is_stale: S,
+    save: F,
 }
 
-impl Taking<'_> {
-    async fn run(
-        &mut self,
-        is_stale: impl Fn(&Kept) -> bool,
-        save: impl AsyncFn(&Kept) -> Result<(), storage::Error>,
-    ) -> Result<()> {
-        let interrupted = tokio::spawn(ctrl_c());
-        while let Some(page) = self.walk.next().await? {
-            let mut chosen = Vec::with_capacity(page.len());
-            for received in page {
-                chosen.extend(self.choose(received, &is_stale)?);
-            }
-            let taken = join_all(chosen.iter().map(async |kept| self.take(kept, &save).await)).await;
-            // Each is counted, whatever became of the others.
-            let noted: Vec<_> = chosen.iter().zip(taken).map(|(kept, taken)| self.note(kept, taken)).collect();
-            noted.into_iter().collect::<Result<()>>()?;
-            self.tally.interrupted = interrupted.is_finished();
-            if self.tally.interrupted || self.has_enough() {
-                break;
-            }
+impl<S: Fn(&Kept) -> bool, F: AsyncFn(&Kept) -> Result<()>> Taking<'_, S, F> {
+    async fn run(&mut self) -> Result<()> {
+        let mut joiner = Joiner::default();
+        let result = self.run_whole(&mut joiner).await;
+        let rest = joiner.rest();
+        if result.is_err() || !self.walk.is_at_end {
+            rest.iter().try_for_each(|part| self.leave(part))?;
+            return result;
+        }
+        // The others of a part may be hidden, or on their way.
+        self.are_parts_alone = self.walk.newer == 0 && self.walk.count_unseen(rest.len() as u64).await? == 0;
+        self.settle(&rest).await
+    }
+
+    async fn run_whole(&mut self, joiner: &mut Joiner) -> Result<()> {
+        while !self.has_enough()
+            && let Some(page) = self.walk.next().await?
+        {
+            let kept: Vec<_> = page.into_iter().filter_map(|received| joiner.add(received)).collect();
+            self.settle(&kept).await?;
         }
         Ok(())
     }
 
-    /// Returns the message that this one makes whole, if it is meant; leaves others.
-    fn choose(&mut self, received: ReceivedMessage, is_stale: impl Fn(&Kept) -> bool) -> Result<Option<Kept>> {
-        let kept = match self.joiner.add(received) {
-            Found::Whole(kept) => kept,
-            Found::Part => return Ok(None),
-            Found::Foreign(received) => {
-                self.tally.foreign += 1;
-                self.walk.leave(&received)?;
-                return Ok(None);
-            }
+    /// Takes those that are meant, and leaves the others.
+    async fn settle(&mut self, kept: &[Kept]) -> Result<()> {
+        let chosen: Vec<_> = kept.iter().map(|kept| self.choose(kept)).collect();
+        let settled = kept.iter().zip(chosen).map(async |(kept, fate)| match fate {
+            Fate::Taken => self.take(kept).await,
+            fate => Ok(fate),
+        });
+        let settled = join_all(settled).await;
+        // Each is noted, whatever became of the others.
+        let noted: Vec<_> = kept.iter().zip(settled).map(|(kept, fate)| self.note(kept, fate)).collect();
+        let fates = noted.into_iter().collect::<Result<Vec<_>>>()?;
+        kept.iter().zip(fates).try_for_each(|(kept, fate)| self.print(kept, fate))
+    }
+
+    fn choose(&mut self, kept: &Kept) -> Fate {
+        let is_asked_for = self.others.contains(&kept.kind);
+        let fate = match kept.kind {
+            _ if self.has_enough() || !(is_asked_for || self.way.selected.means(kept)) => Fate::NotSelected,
+            Kind::Part if !is_asked_for || !self.are_parts_alone => Fate::IncompletePart,
+            Kind::Foreign if !is_asked_for => Fate::Foreign,
+            _ if (self.is_stale)(kept) => Fate::Stale,
+            _ => Fate::Taken,
         };
-        if !self.way.selected.means(&kept) || self.has_enough() {
-            self.tally.not_selected += 1;
-        } else if is_stale(&kept) {
-            self.tally.stale += 1;
-            self.print("stale", &kept)?;
-        } else {
-            self.tally.taken += 1;
-            return Ok(Some(kept));
-        }
-        self.leave(&kept)?;
-        Ok(None)
-    }
-
-    async fn take(
-        &self,
-        kept: &Kept,
-        save: impl AsyncFn(&Kept) -> Result<(), storage::Error>,
-    ) -> Result<(), storage::Error> {
-        if !self.way.dry_run {
-            patiently(async || save(kept).await).await?;
-            for held in &kept.held_in {
-                patiently(async || self.queue.delete(held).await).await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn note(&mut self, kept: &Kept, taken: Result<(), storage::Error>) -> Result<()> {
-        match taken {
-            Ok(()) if self.way.dry_run => self.leave(kept)?,
-            Ok(()) => return self.print("taken", kept),
-            Err(error) => {
-                self.tally.taken -= 1;
-                self.leave(kept)?;
-                if !matches!(error, storage::Error::Refused { .. }) || !error.is_about_the_request() {
-                    return Err(error.into());
-                }
-                self.tally.refused += 1;
-                return self.print("refused", kept);
-            }
-        }
-        self.print("would be taken", kept)
+        self.chosen += u64::from(fate == Fate::Taken);
+        fate
     }
 
     fn has_enough(&self) -> bool {
-        self.way.most.is_some_and(|most| self.tally.taken >= most)
+        self.way.most.is_some_and(|most| self.chosen >= most)
+    }
+
+    async fn take(&self, kept: &Kept) -> Result<Fate> {
+        if self.way.dry_run {
+            return Ok(Fate::Taken);
+        }
+        match (self.save)(kept).await {
+            Err(error) if is_about_the_message(&error) => return Ok(Fate::Refused),
+            saved => saved?,
+        }
+        for held in &kept.held_in {
+            patiently(async || self.queue.delete(held).await).await?;
+        }
+        Ok(Fate::Taken)
+    }
+
+    /// Counts a message, and leaves it unless it is gone.
+    fn note(&mut self, kept: &Kept, fate: Result<Fate>) -> Result<Fate> {
+        if self.way.dry_run || !matches!(fate, Ok(Fate::Taken)) {
+            self.leave(kept)?;
+        }
+        let fate = fate?;
+        *self.tally.count(fate) += 1;
+        Ok(fate)
     }
 
     fn leave(&mut self, kept: &Kept) -> Result<()> {
         kept.held_in.iter().try_for_each(|held| self.walk.leave(held))
     }
 
-    fn print(&self, outcome: &str, kept: &Kept) -> Result<()> {
+    fn print(&self, kept: &Kept, fate: Fate) -> Result<()> {
+        let outcome = match fate {
+            Fate::Taken if self.way.dry_run => "would be taken",
+            Fate::Taken => "taken",
+            Fate::Stale => "stale",
+            Fate::Refused => "refused",
+            Fate::IncompletePart | Fate::Foreign => "left",
+            Fate::NotSelected => return Ok(()),
+        };
         if !self.way.each {
             return Ok(());
         }
-        let (id, printable) = id_and_printable(&kept.envelope.message);
-        let (reason, since) = (kept.envelope.reason.as_str(), kept.since().map(rfc3339));
-        if self.json {
-            return print_json(&Line { outcome, id, printable, reason, since });
-        }
-        println!("{outcome:8}  {reason:14}  {}  {printable}", since.unwrap_or_default());
-        Ok(())
+        let line = Line::new(kept.reason(), kept.since(), &kept.envelope.message);
+        Line { outcome: Some(outcome), ..line }.print(self.json)
     }
+}
+
+/// Says whether the queue refused a message for what it is, so that others can be put.
+fn is_about_the_message(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<storage::Error>();
+    error.is_some_and(|error| matches!(error, storage::Error::Refused { .. }) && error.is_about_the_request())
 }
 
 impl Selected {
     fn means(&self, kept: &Kept) -> bool {
-        let has_id = |id: &str| id_and_printable(&kept.envelope.message).0.as_deref() == Some(id);
-        self.reason.as_ref().is_none_or(|reason| *reason == kept.envelope.reason)
-            && self.id.as_deref().is_none_or(|id| has_id(id.trim()))
+        let is_named = self.reason.is_some() || self.id.is_some();
+        let has_reason = self.reason.as_ref().is_none_or(|reason| *reason == kept.envelope.reason);
+        let has_id = self.id.as_ref().is_none_or(|id| kept.id().as_deref() == Some(id.trim()));
+        self.all || (is_named && has_reason && has_id)
+    }
+}
+
+impl Tally {
+    const fn count(&mut self, fate: Fate) -> &mut u64 {
+        match fate {
+            Fate::Taken => &mut self.taken,
+            Fate::NotSelected => &mut self.not_selected,
+            Fate::Stale => &mut self.stale,
+            Fate::Refused => &mut self.refused,
+            Fate::IncompletePart => &mut self.incomplete_parts,
+            Fate::Foreign => &mut self.foreign,
+        }
     }
 }
 
@@ -223,20 +245,15 @@ fn report(json: bool, tally: &Tally) -> Result<()> {
         return print_json(tally);
     }
     let taken = if tally.dry_run { "would be taken" } else { "taken" };
-    let all = [
-        (taken, tally.taken, true),
-        ("not selected", tally.not_selected, false),
-        ("stale: older than the retention, so their orders may have taken effect; left", tally.stale, false),
-        ("refused by the queue; left", tally.refused, false),
-        ("parts whose others are not there; left", tally.incomplete_parts, false),
-        ("not written by the handler; left", tally.foreign, false),
-        ("newer than this command; left", tally.newer, false),
-        ("held by somebody else, or by a command that was killed: run this again", tally.held_by_others, false),
+    let lines = [
+        ("not selected", tally.not_selected),
+        ("stale: older than the retention, so their orders may have taken effect; left", tally.stale),
+        ("refused by the queue; left", tally.refused),
+        ("parts whose others are not there; left: see `discard --parts`", tally.incomplete_parts),
+        ("not written by the handler; left: see `discard --foreign`", tally.foreign),
+        ("newer than this command; left", tally.newer),
     ];
-    let lines: Vec<_> = all.into_iter().filter(|(_, count, always)| *always || *count > 0).collect();
-    print_lines(&lines.into_iter().map(|(name, count, _)| (name, count.to_string())).collect::<Vec<_>>());
-    if tally.interrupted {
-        println!("interrupted");
-    }
-    Ok(())
+    let lines = lines.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, count.to_string()));
+    let taken = [(taken, tally.taken.to_string())];
+    print_lines(&taken.into_iter().chain(lines).chain(tally.unseen.lines()).collect::<Vec<_>>())
 }

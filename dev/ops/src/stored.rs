@@ -61,9 +61,11 @@ impl Stored {
         self.row.clone().map(StoredRecord::read)
     }
 
-    /// Returns the record as it was seen.
-    pub(crate) fn record_tag(&self) -> Option<RowTag> {
-        self.row.as_ref().and_then(tag)
+    /// Returns all rows as they were seen.
+    pub(crate) fn tags(&self) -> Vec<RowTag> {
+        let record = self.row.as_ref().and_then(tag);
+        let events = self.events.iter().map(|event| event.tag.clone());
+        record.into_iter().chain(self.index_row.clone()).chain(events).collect()
     }
 
     pub(crate) fn expires_at(&self) -> Option<OffsetDateTime> {

@@ -10,7 +10,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use futures::{StreamExt, stream};
 use handler::{
     idempotency::{
@@ -26,7 +26,7 @@ use time::{Duration, OffsetDateTime};
 use crate::{
     account::{Account, patiently},
     kept::time,
-    output::{Outcome, Progress, print_json, print_lines},
+    output::{Outcome, Progress, print_json, print_line, print_lines, tell},
 };
 
 const SLOTS: u64 = 4096;
@@ -64,14 +64,18 @@ struct Report {
 }
 
 pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<Outcome> {
-    eprintln!(
+    tell(
         "Every row is read, 100 in a request: at ten million orders a day and 30 days of retention six million requests, which \
-         take hours and load the partitions. If it is interrupted, go on with --from."
+         take hours and load the partitions. If it is interrupted, go on with --from.",
     );
     let mut progress = Progress::new("buckets");
     let mut is_wrong = false;
     let buckets = arguments.from..=arguments.to;
-    let mut reports = stream::iter(buckets.map(async |bucket| verify(account, bucket).await)).buffered(AT_ONCE);
+    let verify = async |bucket| {
+        let report = verify(account, bucket).await;
+        report.with_context(|| format!("bucket {bucket} cannot be read: go on with --from {bucket}"))
+    };
+    let mut reports = stream::iter(buckets.map(verify)).buffered(AT_ONCE);
     while let Some(report) = reports.next().await {
         let report = report?;
         is_wrong |= report.is_wrong();
@@ -204,11 +208,10 @@ fn print(json: bool, report: &Report) -> Result<()> {
         return print_json(report);
     }
     let Report { bucket, records, index_rows, events, unreadable, overdue, .. } = report;
-    println!(
+    print_line(&format!(
         "bucket {bucket:2}  records {records}  index rows {index_rows}  events {events}  unreadable {unreadable}  overdue {overdue}"
-    );
+    ))?;
     let wrong = report.records_without_index_row.iter().map(|row| ("    never purged, no index row", row.clone()));
     let wrong = wrong.chain(report.events_without_record.iter().map(|row| ("    event without record", row.clone())));
-    print_lines(&wrong.collect::<Vec<_>>());
-    Ok(())
+    print_lines(&wrong.collect::<Vec<_>>())
 }

@@ -45,26 +45,31 @@ struct Artifact {
 /// # Errors
 /// When it does not build.
 pub async fn build_handler(root: &Path) -> Result<PathBuf> {
-    build(root, &[], None).await
+    build(root, "handler", &[], None).await
 }
 
-/// Builds the handler as it is released, with its own features only, and returns its path. `flags` for the compiler replace all others, wherever
-/// they are set.
+/// Builds a program as it is released, with its own features only, and returns its path. It is named as its package is.
+/// `flags` for the compiler replace all others, wherever they are set.
 ///
 /// # Errors
 /// When it does not build.
-pub async fn build_release_handler(root: &Path, arguments: &[&str], flags: Option<&[String]>) -> Result<PathBuf> {
-    build(root, &[&["--release", "--package", "handler"], arguments].concat(), flags).await
+pub async fn build_release(
+    root: &Path,
+    program: &str,
+    arguments: &[&str],
+    flags: Option<&[String]>,
+) -> Result<PathBuf> {
+    build(root, program, &[&["--release", "--package", program], arguments].concat(), flags).await
 }
 
-async fn build(root: &Path, arguments: &[&str], flags: Option<&[String]>) -> Result<PathBuf> {
+async fn build(root: &Path, program: &str, arguments: &[&str], flags: Option<&[String]>) -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     if let Some(flags) = flags {
         command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     }
     command
-        .args(["build", "--locked", "--bin", "handler"])
+        .args(["build", "--locked", "--bin", program])
         .arg("--message-format=json-render-diagnostics")
         .args(arguments)
         .current_dir(root)
@@ -75,15 +80,20 @@ async fn build(root: &Path, arguments: &[&str], flags: Option<&[String]>) -> Res
     let cargo = command.spawn().context("cannot run cargo")?;
     let output = cargo.wait_with_output().await.context("cannot run cargo")?;
     if !output.status.success() {
-        bail!("the handler does not build");
+        bail!("{program} does not build");
     }
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     let artifacts = lines.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
     artifacts.rev().find_map(|artifact| artifact.executable).context("cargo built no executable")
 }
 
-/// Prints rows under their titles, every column as wide as it needs.
+/// Prints rows under their titles.
 pub fn print_table(titles: &[&str], rows: &[Vec<String>]) {
+    table(titles, rows).iter().for_each(|line| println!("{line}"));
+}
+
+/// Writes rows under their titles, every column as wide as it needs.
+pub fn table(titles: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([titles[column].len()]).max().unwrap_or_default()
@@ -91,10 +101,11 @@ pub fn print_table(titles: &[&str], rows: &[Vec<String>]) {
     let widths: Vec<usize> = (0..titles.len()).map(width).collect();
     let titles: Vec<String> = titles.iter().map(|title| (*title).to_owned()).collect();
     let rules: Vec<String> = widths.iter().map(|width| "─".repeat(*width)).collect();
-    for row in [&titles, &rules].into_iter().chain(rows) {
+    let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        println!("  {}", cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
+        format!("  {}", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    [&titles, &rules].into_iter().chain(rows).map(line).collect()
 }
 
 /// Prints the heading of a part of the output.

@@ -25,7 +25,19 @@ pub(super) struct Event {
     pub(super) is_readable: bool,
 }
 
-pub(super) const UNKNOWN: Fate = Fate {
+impl Fate {
+    /// Whether nothing can be said of the order.
+    pub(super) fn is_unknown(self) -> bool {
+        self == UNKNOWN || self == NO_TABLE
+    }
+}
+
+const NO_TABLE: Fate = Fate {
+    verdict: "no_table",
+    says: "the table is not there: every id would be new. Look at --account and IDEMPOTENCY_TABLE; `ops init` makes an empty one",
+};
+
+const UNKNOWN: Fate = Fate {
     verdict: "unknown",
     says: "nothing is stored of it: it never took effect, or its retention is over, or it was forgotten. See --queues",
 };
@@ -33,9 +45,7 @@ pub(super) const UNKNOWN: Fate = Fate {
 /// Says what became of an order of which this is `stored`, and which was `found` on queues.
 pub(super) fn fate(stored: Option<&Stored>, found: Option<&[Place]>, now: OffsetDateTime) -> Fate {
     let fate = |verdict, says| Fate { verdict, says };
-    let Some(stored) = stored else {
-        return fate("no_table", "the table is not there: every id would be new. `cargo ops init` makes an empty one");
-    };
+    let Some(stored) = stored else { return NO_TABLE };
     let is_on = |end: &str| found.is_some_and(|found| found.iter().any(|place| place.queue.ends_with(end)));
     match stored.record() {
         Some(Err(version)) if version > SCHEMA => {

@@ -19,8 +19,9 @@ use crate::{
     order::DOMAIN,
     output::{Outcome, print_json, print_lines, when},
     stored::Stored,
+    walk::Unseen,
 };
-use fate::{Event, Fate, UNKNOWN, event, fate};
+use fate::{Event, Fate, event, fate};
 use forecast::{Forecast, forecast};
 use places::{Place, find};
 
@@ -60,6 +61,8 @@ struct Explanation {
     message: Option<Forecast>,
     #[serde(skip_serializing_if = "Option::is_none")]
     found: Option<Vec<Place>>,
+    #[serde(flatten)]
+    unseen: Option<Unseen>,
 }
 
 #[derive(Debug, Serialize)]
@@ -90,10 +93,11 @@ pub(crate) async fn run(account: &Account, arguments: Arguments) -> Result<Outco
         Some(message) => Some(forecast(account, message, arguments.show_message).await?),
         None => None,
     };
-    let found = match &id {
+    let (found, unseen) = match &id {
         Some(id) if arguments.queues => Some(find(account, id, &arguments).await?),
         _ => None,
-    };
+    }
+    .unzip();
     let fate = id.as_ref().map(|_| fate(stored.as_ref(), found.as_deref(), account.began));
     let stored = stored.unwrap_or_default();
     let explanation = Explanation {
@@ -102,15 +106,16 @@ pub(crate) async fn run(account: &Account, arguments: Arguments) -> Result<Outco
         unpublished: stored.events.iter().map(event).collect(),
         message: forecast,
         found,
+        unseen,
         id,
     };
     if account.json {
         print_json(&explanation)?;
     } else {
-        print(&explanation, account.began);
+        print(&explanation, account.began)?;
     }
-    let is_unknown = fate.is_some_and(|fate| fate.verdict == UNKNOWN.verdict);
-    Ok(Outcome::left_if(is_unknown && explanation.message.is_none()))
+    let is_unknown = fate.is_some_and(Fate::is_unknown) && explanation.message.is_none();
+    Ok(Outcome::left_if(is_unknown || explanation.unseen.is_some_and(|unseen| unseen.interrupted)))
 }
 
 fn read_message(text: &str) -> Result<String> {
@@ -145,7 +150,7 @@ fn summary(receipt: &str) -> String {
     object(receipt).map(|object| printable(&object, DOMAIN.id_member, DOMAIN.printable)).unwrap_or_default()
 }
 
-fn print(explanation: &Explanation, now: OffsetDateTime) {
+fn print(explanation: &Explanation, now: OffsetDateTime) -> Result<()> {
     let moment = |text: &Option<String>| match text.as_deref().and_then(time) {
         Some(time) => when(time, now),
         None => "unknown".to_owned(),
@@ -190,5 +195,6 @@ fn print(explanation: &Explanation, now: OffsetDateTime) {
         lines.extend(detail.as_ref().map(|detail| ("  detail", format!("{detail:?}"))));
         lines.extend(fingerprint.as_ref().map(|fingerprint| ("  fingerprint", fingerprint.clone())));
     }
-    print_lines(&lines);
+    lines.extend(explanation.unseen.iter().flat_map(Unseen::lines));
+    print_lines(&lines)
 }

@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::Arguments;
 use crate::{
     account::{Account, patiently},
-    kept::{Found, Joiner, Kept, id_and_printable},
+    kept::{Joiner, Kept, id_and_printable},
     output::rfc3339,
-    walk::Walk,
+    walk::{Unseen, look_through},
 };
 
 /// A message with this id that lies on a queue.
@@ -30,40 +30,38 @@ pub(super) struct Place {
 }
 
 /// Finds the messages with this id, whichever queue they are on.
-pub(super) async fn find(account: &Account, id: &str, arguments: &Arguments) -> Result<Vec<Place>> {
-    let app = &account.app;
-    let mut found = Vec::new();
-    let mut walk = Walk::begin(&app.quarantine.queue, arguments.hold, account.began).await?;
-    let mut joiner = Joiner::default();
-    while let Some(page) = walk.next().await? {
-        for received in page {
-            walk.leave(&received)?;
-            if let Found::Whole(Kept { envelope, held_in }) = joiner.add(received) {
-                let place = place(app.quarantine.queue.name(), (&envelope.message, id), arguments.show_message);
-                found.extend(place.map(|place| Place {
-                    reason: envelope.reason,
-                    since: envelope.first_seen,
-                    invocation: Some(envelope.invocation_id),
-                    envelopes: held_in.len(),
-                    detail: arguments.show_message.then_some(envelope.detail),
-                    ..place
-                }));
-            }
-        }
-    }
-    walk.end().await?;
-    let mut walk = Walk::begin(&app.poison, arguments.hold, account.began).await?;
-    while let Some(page) = walk.next().await? {
-        for received in page {
-            walk.leave(&received)?;
-            found.extend(on_queue(account, app.poison.name(), (&received, id), arguments.show_message));
-        }
-    }
-    walk.end().await?;
+pub(super) async fn find(account: &Account, id: &str, arguments: &Arguments) -> Result<(Vec<Place>, Unseen)> {
+    let (app, shows) = (&account.app, arguments.show_message);
+    let (mut found, mut joiner) = (Vec::new(), Joiner::default());
+    let quarantine = &app.quarantine.queue;
+    let see = |received| {
+        let kept = joiner.add(received);
+        found.extend(kept.and_then(|kept| in_quarantine(quarantine.name(), (kept, id), shows)));
+        Ok(())
+    };
+    let mut unseen = look_through(quarantine, arguments.hold, see).await?;
+    let see = |received| {
+        found.extend(on_queue(account, app.poison.name(), (&received, id), shows));
+        Ok(())
+    };
+    unseen.add(&look_through(&app.poison, arguments.hold, see).await?);
     for seen in patiently(async || app.orders.peek_some().await).await? {
-        found.extend(on_queue(account, app.orders.name(), (&seen, id), arguments.show_message));
+        found.extend(on_queue(account, app.orders.name(), (&seen, id), shows));
     }
-    Ok(found)
+    Ok((found, unseen))
+}
+
+/// Describes a message in quarantine, if it has this id.
+fn in_quarantine(queue: &str, (kept, id): (Kept, &str), shows: bool) -> Option<Place> {
+    let place = place(queue, (&kept.envelope.message, id), shows)?;
+    Some(Place {
+        reason: kept.envelope.reason,
+        since: kept.envelope.first_seen,
+        invocation: Some(kept.envelope.invocation_id),
+        envelopes: kept.held_in.len(),
+        detail: shows.then_some(kept.envelope.detail),
+        ..place
+    })
 }
 
 /// Describes a message that lies on a queue as it came, if it has this id.

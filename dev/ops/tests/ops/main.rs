@@ -10,11 +10,11 @@ mod rig;
 use futures::future::join_all;
 use handler::{functions::queue_with_idempotency::Served, idempotency::Key, quarantine::Reason};
 use order::DOMAIN;
-use rig::{Rig, SECRET};
+use rig::{Rig, SECRET, STEERING};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use test_storage::{Fault, FaultProxy, Kind, Service};
-use time::{Duration, OffsetDateTime};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 fn order(id: &str) -> String {
     format!(r#"{{"id":"{id}","amount":42,"card":"{SECRET}"}}"#)
@@ -31,7 +31,8 @@ fn minutes(minutes: i64) -> OffsetDateTime {
 #[tokio::test]
 async fn the_fate_of_each_order_is_told() {
     let rig = Rig::new().await;
-    assert_eq!(rig.ops(&["explain", "order-1"]).await.1[0]["verdict"], "no_table");
+    let (code, lines) = rig.ops(&["explain", "order-1"]).await;
+    assert_eq!((code, &lines[0]["verdict"]), (3, &json!("no_table")));
     rig.serve(&order("committed"), now()).await;
     rig.commit(&order("unpublished"), minutes(-2)).await;
     // So far ahead that no busy machine gets there.
@@ -126,22 +127,26 @@ async fn a_thousand_messages_are_listed_and_put_back_exactly_though_the_tool_is_
     let rig = Rig::new().await;
     let reasons = [Reason::InvalidJson, Reason::MissingId, Reason::InvalidOrder, Reason::Conflict, Reason::Exhausted];
     const KILLS: usize = 20;
-    let odd = ["", "--help", "@/etc/passwd", "a=@b", "two lines\nand ends\n\n", "\u{2028}", "$HOME `id` * %s"];
-    let text = |number: usize| match number % 100 {
-        _ if (1..=odd.len()).contains(&number) => odd[number - 1].to_owned(),
-        // Kept in parts.
-        0 => format!("{number} {}", "\"\u{e9}".repeat(14_000)),
+    // No orders: they come back to quarantine, by which they are seen to be exact.
+    let mut odd = ["", "--help", "@/etc/passwd", "a=@b", "two lines\nand ends\n\n", "\u{2028}", "$HOME `id` * %s"]
+        .map(str::to_owned)
+        .to_vec();
+    odd.push("  {\"id\":\t\"<&> \\u00e9 💶\"\r\n ".to_owned());
+    // Kept in parts, as every hundredth order.
+    odd.push("\"\u{e9}".repeat(14_000));
+    let order = |number: usize| match number % 100 {
+        0 => format!(r#"{{"id":"{number}","note":"{}"}}"#, "\\\"\u{e9}".repeat(14_000)),
         rest => format!("  {{\"id\":\t\"{number}\", \"note\":\"<&> \\u00e9 💶 {rest}\"}}\r\n "),
     };
-    let kept = (0..1_000).map(|number| (reasons[number % 5], text(number)));
-    let kept: Vec<_> = kept.collect();
-    for chunk in kept.chunks(50) {
+    let kept: Vec<_> = (0..1_000).map(|number| (reasons[number % 5], order(number))).collect();
+    let all = kept.into_iter().chain(odd.iter().map(|text| (Reason::InvalidJson, text.clone())));
+    for chunk in all.collect::<Vec<_>>().chunks(50) {
         join_all(chunk.iter().map(|(reason, text)| rig.keep(*reason, text, now()))).await;
     }
     let (_, lines) = rig.ops(&["list"]).await;
-    assert_eq!((&lines[0]["total"], &lines[0]["held_by_others"]), (&json!(1_000), &json!(0)), "{lines:?}");
-    for reason in reasons {
-        assert_eq!(lines[0]["groups"][reason.as_str()]["count"], 200, "{lines:?}");
+    assert_eq!((&lines[0]["total"], &lines[0]["held_by_others"]), (&json!(1_000 + odd.len()), &json!(0)), "{lines:?}");
+    for (reason, others) in reasons.into_iter().zip([odd.len(), 0, 0, 0, 0]) {
+        assert_eq!(lines[0]["groups"][reason.as_str()]["count"], 200 + others, "{lines:?}");
     }
     let queues = FaultProxy::start(&rig.account, Service::Queue).await.unwrap();
     for kill in 0..KILLS {
@@ -152,23 +157,77 @@ async fn a_thousand_messages_are_listed_and_put_back_exactly_though_the_tool_is_
         }
     }
     let mut runs = 0;
-    while rig.ops(&["requeue", "--all", "--hold", "2"]).await.0 == 3 {
+    // Of a message that was put back whole, parts may be left: they are told, and cannot be put back.
+    let is_left = |line: &Value| ["refused", "stale", "held_by_others"].iter().any(|name| line[name] != 0);
+    while rig.ops(&["requeue", "--all", "--hold", "2"]).await.1.iter().any(is_left) {
         runs += 1;
         assert!(runs < 100, "it does not end");
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     }
-    let mut counts = BTreeMap::new();
-    for text in rig.drain("orders").await {
-        *counts.entry(text).or_insert(0) += 1;
-    }
-    let mut expected: Vec<_> = kept.into_iter().map(|(_, text)| text).collect();
-    expected.sort();
-    assert!(counts.keys().eq(&expected), "{} of {}", counts.len(), expected.len());
+    let invocations = rig.serve_all().await;
     // A killed run leaves at most what it had under way.
-    assert!(counts.values().sum::<usize>() <= 1_000 + KILLS * 32, "{}", counts.values().sum::<usize>());
-    // Of a message that was put back whole, parts may be left.
-    let left = rig.drain("orders-quarantine").await;
-    assert!(left.iter().all(|envelope| envelope.contains(r#""part":["#)), "{left:?}");
+    assert!(invocations <= 1_000 + odd.len() + KILLS * 32, "{invocations}");
+    let effects = (0..1_000).map(|number| Key::new(DOMAIN.scope, &number.to_string()).record_row_key()[7..].to_owned());
+    assert!(rig.row_keys("record~").await == effects.collect(), "other orders took effect");
+    assert_eq!(rig.event_ids().await.len(), 1_000, "an order took effect twice");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("discarded.jsonl");
+    let (code, _) = rig.ops(&["discard", "--all", "--parts", "--to", file.to_str().unwrap()]).await;
+    assert_eq!((code, rig.account.queue_length("orders-quarantine").await.unwrap()), (0, 0));
+    let discarded = std::fs::read_to_string(file).unwrap();
+    let discarded = discarded.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let whole =
+        discarded.filter(|line| line["part"].is_null()).map(|line| line["message"].as_str().unwrap().to_owned());
+    assert!(whole.collect::<BTreeSet<_>>() == odd.into_iter().collect());
+}
+
+#[tokio::test]
+async fn parts_and_foreign_messages_are_told_and_discarded_only_if_it_is_asked_for() {
+    let rig = Rig::new().await;
+    let part = json!({"reason": "exhausted", "invocation_id": "one", "part": [1, 2], "whole": "both", "message": "a"});
+    // What XML cannot hold is on no queue.
+    let foreign = format!("foreign {}", STEERING.replace('\u{1b}', ""));
+    for text in [&foreign, &part.to_string()] {
+        rig.account.put("orders-quarantine", text).await.unwrap();
+    }
+    rig.keep(Reason::Conflict, &order("order-1"), now()).await;
+    for arguments in [&["list", "--each", "--show-message"][..], &["requeue", "--all", "--dry-run", "--each"]] {
+        let (_, text) = rig.text(arguments).await;
+        for told in ["not written by the handler", "part whose others are not there", "conflict"] {
+            assert!(text.contains(told), "{text}");
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("discarded.jsonl");
+    let discard = |others: &[&'static str]| [&["discard", "--to", file.to_str().unwrap()], others].concat();
+    assert_eq!(rig.ops(&discard(&["--reason", "conflict"])).await.0, 0, "the others were not meant");
+    for arguments in [&["requeue", "--all"], &discard(&["--all"])[..]] {
+        let (code, lines) = rig.ops(arguments).await;
+        let found = ["taken", "incomplete_parts", "foreign"].map(|name| lines[0][name].as_u64().unwrap());
+        assert_eq!((code, found), (3, [0, 1, 1]), "{lines:?}");
+    }
+    // As long as another message is hidden, it may be the other part.
+    let mut hidden = rig.account.receive("orders-quarantine", 1, std::time::Duration::from_secs(60)).await.unwrap();
+    let (code, lines) = rig.ops(&discard(&["--parts"])).await;
+    assert_eq!((code, &lines[0]["taken"], &lines[0]["held_by_others"]), (3, &json!(0), &json!(1)), "{lines:?}");
+    rig.account.update_visibility("orders-quarantine", &mut hidden[0], std::time::Duration::ZERO).await.unwrap();
+    let (code, lines) = rig.ops(&discard(&["--parts", "--foreign"])).await;
+    assert_eq!((code, &lines[0]["taken"]), (0, &json!(2)), "{lines:?}");
+    assert_eq!(rig.account.queue_length("orders-quarantine").await.unwrap(), 0);
+    let discarded = std::fs::read_to_string(&file).unwrap();
+    let discarded: Vec<Value> = discarded.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&discarded[1]["message"], &discarded[2]["part"]), (&json!(foreign), &json!([1, 2])), "{discarded:?}");
+}
+
+#[tokio::test]
+async fn what_an_interrupted_command_has_read_can_be_seen_again() {
+    for arguments in [&["list"][..], &["explain", "nobody", "--queues"], &["requeue", "--id", "nobody"]] {
+        let rig = Rig::new().await;
+        join_all((0..70).map(|_| rig.account.put("orders-quarantine", "{}"))).await;
+        let queues = FaultProxy::start(&rig.account, Service::Queue).await.unwrap();
+        assert_eq!(rig.interrupt_at(&queues, 2, arguments).await, 3, "{arguments:?}");
+        assert_eq!(rig.drain("orders-quarantine").await.len(), 70, "{arguments:?}");
+    }
 }
 
 #[tokio::test]
@@ -177,9 +236,13 @@ async fn only_what_is_selected_and_not_stale_is_put_back() {
     rig.keep(Reason::Exhausted, &order("stale"), minutes(-31 * 24 * 60)).await;
     rig.keep(Reason::Exhausted, &order("fresh"), now()).await;
     rig.keep(Reason::Conflict, &order("other"), now()).await;
+    // Parked from the poison queue: it may have waited for two weeks before.
+    let time = minutes(-17 * 24 * 60).format(&Rfc3339).unwrap();
+    let parked = json!({"reason": "exhausted", "time": time, "message": order("parked")});
+    rig.account.put("orders-quarantine", &parked.to_string()).await.unwrap();
     let before = rig.stored().await;
     let (code, lines) = rig.ops(&["requeue", "--reason", "exhausted", "--dry-run", "--each"]).await;
-    assert_eq!((code, &lines[2]["taken"], &lines[2]["stale"]), (3, &json!(1), &json!(1)), "{lines:?}");
+    assert_eq!((code, &lines[3]["taken"], &lines[3]["stale"]), (3, &json!(1), &json!(2)), "{lines:?}");
     assert_eq!(rig.stored().await, before, "a dry run wrote something");
     let (code, lines) = rig.ops(&["requeue", "--reason", "exhausted"]).await;
     assert_eq!((code, &lines[0]["not_selected"]), (3, &json!(1)), "{lines:?}");
@@ -194,9 +257,7 @@ async fn only_what_is_selected_and_not_stale_is_put_back() {
 #[tokio::test]
 async fn a_message_that_is_not_put_is_not_deleted_and_no_more_is_taken_than_was_asked_for() {
     let mut rig = Rig::new().await;
-    for number in 0..3 {
-        rig.keep(Reason::Exhausted, &order(&format!("order-{number}")), now()).await;
-    }
+    join_all((0..40).map(|_| rig.keep(Reason::Exhausted, "{}", now()))).await;
     let queues = FaultProxy::start(&rig.account, Service::Queue).await.unwrap();
     let direct = rig.account.clone();
     rig.account = queues.account(&direct);
@@ -206,12 +267,20 @@ async fn a_message_that_is_not_put_is_not_deleted_and_no_more_is_taken_than_was_
             false => Fault::Pass,
         });
         assert_eq!(rig.ops(&["requeue", "--all", "--most", "1"]).await.0, 1);
-        assert_eq!(direct.queue_length("orders-quarantine").await.unwrap(), 3);
+        assert_eq!(direct.queue_length("orders-quarantine").await.unwrap(), 40);
         assert_eq!(direct.queue_length("orders").await.unwrap(), put);
     }
+    // By the clock of the service, all of them came after the command began.
+    queues.set_rule(|request| match request.kind == Kind::Query {
+        true => Fault::Status(400, vec![("date", "Sat, 01 Jan 2000 00:00:00 GMT".to_owned())], String::new()),
+        false => Fault::Pass,
+    });
+    let (code, lines) = rig.ops(&["requeue", "--all"]).await;
+    assert_eq!((code, &lines[0]["taken"], &lines[0]["newer"]), (0, &json!(0), &json!(32)), "{lines:?}");
     queues.lift();
     let (code, lines) = rig.ops(&["requeue", "--all", "--most", "2"]).await;
-    assert_eq!((code, &lines[0]["taken"], &lines[0]["not_selected"]), (0, &json!(2), &json!(1)), "{lines:?}");
+    assert_eq!((code, &lines[0]["taken"], &lines[0]["not_selected"]), (0, &json!(2), &json!(30)), "{lines:?}");
+    assert_eq!((&lines[0]["unread"], &lines[0]["held_by_others"]), (&json!(8), &json!(0)), "{lines:?}");
 }
 
 #[tokio::test]
@@ -236,7 +305,12 @@ async fn what_is_discarded_is_in_a_file_before() {
     let before = rig.stored().await;
     assert_eq!(rig.ops(&["discard", "--all", "--dry-run"]).await.0, 0);
     assert_eq!(rig.stored().await, before, "a dry run wrote something");
-    assert_eq!(rig.ops(&["discard", "--all", "--to", "/nowhere/file"]).await.0, 1);
+    std::fs::write(&file, "x".repeat(65_436)).unwrap();
+    for (limits, to) in [(":", "/nowhere/file"), (":", "/dev/full"), ("ulimit -f 64; trap '' XFSZ", to)] {
+        assert_eq!(rig.under(limits, &["discard", "--all", "--to", to]).await, 1, "{to}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap().len(), 65_436, "half a line is left");
+    std::fs::remove_file(&file).unwrap();
     assert_eq!(rig.account.queue_length("orders-quarantine").await.unwrap(), 2);
     assert_eq!(rig.ops(&["discard", "--reason", "conflict", "--to", to]).await.0, 0);
     let line: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
@@ -246,14 +320,19 @@ async fn what_is_discarded_is_in_a_file_before() {
 
 #[tokio::test]
 async fn a_forgotten_order_takes_effect_again_and_its_events_are_published_before() {
-    let rig = Rig::new().await;
+    let mut rig = Rig::new().await;
     rig.commit(&order("order-1"), minutes(-2)).await;
     rig.serve(&order("order-2"), now()).await;
     let before = rig.stored().await;
     assert_eq!(rig.ops(&["forget", "order-1", "--dry-run"]).await.1[0]["events_published"], 1);
     assert_eq!(rig.stored().await, before, "a dry run wrote something");
+    // The answer is lost, and the second request finds nothing.
+    let (direct, tables) = (rig.account.clone(), FaultProxy::start(&rig.account, Service::Table).await.unwrap());
+    rig.account = tables.account(&direct);
+    tables.fail_next(1, Kind::Batch, Fault::DropReply);
     let (code, lines) = rig.ops(&["forget", "order-1"]).await;
     assert_eq!((code, &lines[0]["forgotten"], &lines[0]["events_published"]), (0, &json!(true), &json!(1)));
+    rig.account = direct;
     assert!(rig.rows("order-1").await.is_empty());
     assert_eq!(rig.rows("order-2").await.len(), 2);
     assert_eq!(rig.account.queue_length("order-events").await.unwrap(), 2);

@@ -1,7 +1,7 @@
 //! An account of the emulator, the handler's code over it, and the tool as a process.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     process::{Command, Output, Stdio},
     sync::Arc,
     time::Duration,
@@ -19,8 +19,9 @@ use handler::{
     quarantine::{QueueMessage, Reason, Rejection},
     storage::PooledClient,
 };
+use local_host::{LocalHost, Options, bindings::local_settings};
 use serde_json::{Value, json};
-use test_storage::{Account, Fault, FaultProxy, Kind, Request, Row, azurite};
+use test_storage::{Account, Fault, FaultProxy, Gate, Kind, Request, Row, azurite};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -29,6 +30,9 @@ use crate::order::DOMAIN;
 
 /// A text in messages that no output may have.
 pub(crate) const SECRET: &str = "s3cret-4111";
+
+/// Characters by which a message would clear the screen, colour it and turn the text round.
+pub(crate) const STEERING: &str = "\u{9b}2J\u{1b}[31m\u{202e}";
 
 const TABLE: &str = "idempotency";
 
@@ -66,19 +70,57 @@ impl Rig {
 
     /// The same with other settings. No secret is in the output, in either form, unless it was asked for.
     pub(crate) async fn ops_with(&self, settings: &[(&str, &str)], arguments: &[&str]) -> (i32, Vec<Value>) {
-        let mut command = command(&self.account, arguments);
-        command.arg("--json").envs(settings.iter().copied());
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-        self.check_secrets(arguments, &output);
-        let lines = String::from_utf8(output.stdout).unwrap();
-        let lines = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        (output.status.code().unwrap(), lines)
+        let mut command = command(&self.account, &[arguments, &["--json"]].concat());
+        command.envs(settings.iter().copied());
+        let (code, text) = self.output(command, arguments).await;
+        (code, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
     }
 
-    fn check_secrets(&self, arguments: &[&str], output: &Output) {
+    /// Runs the tool with output for people.
+    pub(crate) async fn text(&self, arguments: &[&str]) -> (i32, String) {
+        self.output(command(&self.account, arguments), arguments).await
+    }
+
+    /// Runs the tool with limits that a shell sets.
+    pub(crate) async fn under(&self, limits: &str, arguments: &[&str]) -> i32 {
+        let tool = command(&self.account, arguments);
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &format!(r#"{limits}; exec "$@""#), "bash"]).arg(tool.get_program()).args(tool.get_args());
+        self.output(shell, arguments).await.0
+    }
+
+    async fn output(&self, mut command: Command, arguments: &[&str]) -> (i32, String) {
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        self.check(arguments, &output);
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    }
+
+    /// Runs the tool, asks it to end while it waits for the `nth` answer to a request for messages, and returns its exit code.
+    pub(crate) async fn interrupt_at(&self, queues: &FaultProxy, nth: usize, arguments: &[&str]) -> i32 {
+        let gate = Gate::default();
+        let (mut count, held) = (0, gate.clone());
+        queues.forget();
+        queues.set_rule(move |request| {
+            count += usize::from(request.kind == Kind::GetMessages);
+            if count == nth && request.kind == Kind::GetMessages { Fault::Held(held.clone()) } else { Fault::Pass }
+        });
+        let mut child = command(&queues.account(&self.account), arguments).stdout(Stdio::null()).spawn().unwrap();
+        while queues.kinds().iter().filter(|kind| **kind == Kind::GetMessages).count() < nth {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert!(Command::new("sh").args(["-c", &format!("kill {}", child.id())]).status().unwrap().success());
+        gate.open();
+        tokio::task::spawn_blocking(move || child.wait().unwrap().code().unwrap()).await.unwrap()
+    }
+
+    fn check(&self, arguments: &[&str], output: &Output) {
         let text = [&output.stdout[..], &output.stderr].concat();
-        let text = String::from_utf8_lossy(&text);
+        let text = String::from_utf8(text).unwrap();
         assert!(!text.contains(self.account.key()), "{text}");
+        assert!(
+            !text.contains(|c: char| (c.is_control() && c != '\n') || STEERING.contains(c) && !c.is_ascii()),
+            "{text:?}"
+        );
         assert!(arguments.contains(&"--show-message") || !text.contains(SECRET), "{arguments:?}: {text}");
     }
 
@@ -131,7 +173,7 @@ impl Rig {
     /// Keeps a message in quarantine.
     pub(crate) async fn keep(&self, reason: Reason, text: &str, first_seen: OffsetDateTime) {
         let message = QueueMessage { text: text.to_owned(), inserted: Some(first_seen), dequeue_count: Some(16) };
-        let rejection = Rejection::new(reason, format!("because of {SECRET}"));
+        let rejection = Rejection::new(reason, format!("because of {SECRET} {STEERING}"));
         self.app.quarantine.try_keep(&rejection, &message, &Self::attempt(OffsetDateTime::now_utc())).await.unwrap();
     }
 
@@ -158,6 +200,39 @@ impl Rig {
 
     pub(crate) async fn delete(&self, id: &str, prefix: &str) {
         self.account.delete_row(TABLE, &self.row(id, prefix).await).await.unwrap();
+    }
+
+    /// Lets the real handler serve what is on the queue of orders, under the local host, and stops it. Returns the number of
+    /// invocations.
+    pub(crate) async fn serve_all(&self) -> usize {
+        let app_root = workspace::app_root().unwrap();
+        let executable = Some(workspace::build_handler(&app_root).await.unwrap());
+        let mut settings = local_settings(&app_root.join("local.settings.json.example")).unwrap();
+        settings.insert("AzureWebJobsStorage".to_owned(), self.account.connection_string());
+        settings.insert("AzureWebJobs.scheduled_with_retry.Disabled".to_owned(), "true".to_owned());
+        let host = LocalHost::start(Options { app_root, executable, settings, ..Options::default() }).await.unwrap();
+        host.ready().await.unwrap();
+        host.drain(&self.account, "orders", Duration::from_secs(600)).await.unwrap();
+        let invocations = host.invocations().len();
+        host.stop().await;
+        invocations
+    }
+
+    /// Returns the ids of all events, published or not.
+    pub(crate) async fn event_ids(&self) -> BTreeSet<String> {
+        let published = self.drain("order-events").await.into_iter().map(|text| {
+            let event: Value = serde_json::from_str(&test_storage::from_base64(&text).unwrap()).unwrap();
+            event["id"].as_str().unwrap().to_owned()
+        });
+        let unpublished = self.row_keys("outbox~").await.into_iter().map(|key| key.replace('~', "-"));
+        published.chain(unpublished).collect()
+    }
+
+    /// Returns the keys of all rows that begin so, without this beginning.
+    pub(crate) async fn row_keys(&self, prefix: &str) -> BTreeSet<String> {
+        let rows = self.account.rows(TABLE).await.unwrap();
+        let keys = rows.iter().filter_map(|row| row["RowKey"].as_str()?.strip_prefix(prefix));
+        keys.map(str::to_owned).collect()
     }
 
     /// Returns everything that is stored and queued.
