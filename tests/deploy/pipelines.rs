@@ -58,22 +58,54 @@ fn a_warning_of_the_bicep_compiler_fails_the_gate() {
     assert!(!succeeds("exit 1"));
 }
 
+/// Checks that `job` takes `file` from where `source` left it, and that it is the same.
+#[track_caller]
+fn check_taken(job: &Value, (source, name): (&Value, &str), file: &str) {
+    let upload = &steps(source)[position(source, "actions/upload-artifact")]["with"];
+    assert_eq!(upload["path"], file);
+    let from = json!({ "name": upload["name"], "path": "dist" });
+    let download = steps(job).iter().position(|step| step["with"] == from).unwrap();
+    assert!(steps(job)[download]["uses"].as_str().unwrap().starts_with("actions/download-artifact@"));
+    let check = &steps(job)[download + 1];
+    assert_eq!(check["run"], format!(r#"echo "$SHA256  {file}" | sha256sum --check"#));
+    assert_eq!(check["env"]["SHA256"], format!("${{{{ needs.{name}.outputs.sha256 }}}}"));
+}
+
 #[test]
 fn what_passed_the_gate_is_what_is_released_and_deployed() {
     let ci = workflow("ci.yml");
-    let gate = &ci["jobs"]["gate"];
-    let upload = &steps(gate)[position(gate, "actions/upload-artifact")]["with"];
-    assert_eq!(upload["path"], "dist/handler.zip");
-    for name in ["release", "deploy"] {
+    for (name, needs) in [("release", json!(["gate", "ops"])), ("deploy", json!("gate"))] {
         let workflow = workflow(&format!("{name}.yml"));
         assert_eq!(workflow["jobs"]["gate"]["uses"], "./.github/workflows/ci.yml");
         let job = &workflow["jobs"][name];
-        assert_eq!(job["needs"], "gate");
-        let download = position(job, "actions/download-artifact");
-        assert_eq!(steps(job)[download]["with"], json!({ "name": upload["name"], "path": "dist" }));
-        let check = &steps(job)[download + 1];
-        assert_eq!(check["run"], r#"echo "$SHA256  dist/handler.zip" | sha256sum --check"#);
-        assert_eq!(check["env"]["SHA256"], "${{ needs.gate.outputs.sha256 }}");
+        assert_eq!(job["needs"], needs);
+        check_taken(job, (&ci["jobs"]["gate"], "gate"), "dist/handler.zip");
+    }
+}
+
+/// The package itself has nothing of it: see `a_package_has_the_app_and_nothing_else`.
+#[test]
+fn the_tool_of_the_operator_is_released_beside_the_package() {
+    let release = workflow("release.yml");
+    let (ops, job) = (&release["jobs"]["ops"], &release["jobs"]["release"]);
+    assert_eq!((&ops["needs"], &ops["permissions"]), (&json!("gate"), &json!({ "contents": "read" })));
+    assert!(steps(ops).iter().any(|step| step["run"] == "cargo package-app --ops"));
+    check_taken(job, (ops, "ops"), "dist/ops");
+    let attested = &steps(job)[position(job, "actions/attest@")]["with"]["subject-path"];
+    assert_eq!(*attested, "dist/handler.zip\ndist/ops\n");
+    // What is published, by the very commands, of which `gh` only says what it was given.
+    let publish = steps(job).iter().find(|step| step["name"] == "Publish").unwrap()["run"].as_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["handler.zip", "ops"] {
+        fs::write(folder.path().join(file), file).unwrap();
+    }
+    let script = format!("gh() {{ printf '%s\n' \"$@\"; }}\n{publish}\ncat *.sha256 | sha256sum --check --quiet");
+    let output = Command::new("bash").args(["-e", "-c", &script]).current_dir(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let given = String::from_utf8(output.stdout).unwrap();
+    // The package has its licences in it.
+    for file in ["handler.zip", "handler.zip.sha256", "ops", "ops.sha256", "../LICENSE", "../THIRD-PARTY-NOTICES.txt"] {
+        assert!(given.lines().any(|word| word == file), "{given}");
     }
 }
 
