@@ -19,6 +19,7 @@ use time::Duration;
 
 use crate::{
     account::{Account, HOST_JSON},
+    cure::cure,
     order::DOMAIN,
     output::{Outcome, print_json, print_line, span},
 };
@@ -36,9 +37,6 @@ const RECOMMENDED: [&str; 6] = [
 /// A message cannot be hidden for so long, so a request to do it is refused, unless the right is missing.
 const TOO_LONG: std::time::Duration = std::time::Duration::from_secs(8 * 24 * 3600);
 
-const ROLES: &str = "Storage Queue Data Contributor and Storage Table Data Contributor, given minutes ago at the latest; \
-                     or a firewall. See docs/deploy.md, who may do what";
-
 #[derive(Debug, Serialize)]
 struct Finding {
     check: String,
@@ -54,6 +52,10 @@ fn right(check: impl Into<String>, says: impl Into<String>) -> Finding {
 
 fn wrong(check: impl Into<String>, says: impl Into<String>, cure: &'static str) -> Finding {
     Finding { check: check.into(), is_wrong: true, says: says.into(), cure: Some(cure) }
+}
+
+fn failed(check: impl Into<String>, error: &Error) -> Finding {
+    wrong(check, error.to_string(), cure(error))
 }
 
 /// Examines the account, or says why there is none.
@@ -130,7 +132,7 @@ fn host_json(folder: &Path) -> Vec<Finding> {
 
 async fn clock(account: &Account) -> Finding {
     let date = match account.service_time().await {
-        Err(error) => return wrong("clock", error.to_string(), "look at endpoints and firewall"),
+        Err(error) => return failed("clock", &error),
         Ok(None) => {
             return wrong("clock", "the service does not tell the time", "look at the endpoint: is it a proxy?");
         }
@@ -154,7 +156,7 @@ async fn table(account: &Account) -> Vec<Finding> {
             let cure = "cargo ops init, unless it was deleted by mistake: every id is new to an empty table";
             return vec![wrong(check("read"), "is not there", cure)];
         }
-        Err(error) => return vec![wrong(check("read"), error.to_string(), ROLES)],
+        Err(error) => return vec![failed(check("read"), &error)],
         Ok(_) => {}
     }
     let nothing =
@@ -165,7 +167,7 @@ async fn table(account: &Account) -> Vec<Finding> {
     ];
     let written = tried.into_iter().map(|(verb, result)| match result {
         Ok(()) => right(check(verb), "is allowed"),
-        Err(error) => wrong(check(verb), error.to_string(), ROLES),
+        Err(error) => failed(check(verb), &error),
     });
     [right(check("read"), "is allowed")].into_iter().chain(written).collect()
 }
@@ -186,17 +188,17 @@ async fn queue_rights(queue: &Queue, is_needed: bool) -> Finding {
             return right(check, "is not there; it is created when needed");
         }
         Ok(()) | Err(Error::Refused { status: 400, .. }) => {}
-        Err(error) => return wrong(check, format!("cannot be deleted from: {error}"), ROLES),
+        Err(error) => return failed(format!("{check}: delete"), &error),
     }
     match queue.put_hidden("probe", TOO_LONG).await {
         Err(Error::Refused { status: 400, .. }) => {}
-        Err(error) => return wrong(check, format!("cannot be put to: {error}"), ROLES),
+        Err(error) => return failed(format!("{check}: put"), &error),
         Ok(()) => {
             return wrong(check, "took a message that it has to refuse", "look at the endpoint: is it Azure Storage?");
         }
     }
     match queue.peek_some().await {
-        Err(error) => wrong(check, format!("cannot be read: {error}"), ROLES),
+        Err(error) => failed(format!("{check}: read"), &error),
         Ok(_) => right(check, "put, read and delete are allowed"),
     }
 }
@@ -204,7 +206,10 @@ async fn queue_rights(queue: &Queue, is_needed: bool) -> Finding {
 /// Looks whether the messages that are next are in the encoding in which the host reads them.
 async fn encoding(orders: &Queue, encoding: MessageEncoding) -> Finding {
     const CHECK: &str = "encoding of orders";
-    let Ok(seen) = orders.peek_some().await else { return wrong(CHECK, "cannot be read", ROLES) };
+    let seen = match orders.peek_some().await {
+        Err(error) => return failed(CHECK, &error),
+        Ok(seen) => seen,
+    };
     let is_json = |message: &&ReceivedMessage| matches!(Text::decode(&message.text), Ok(Text::Raw(_)));
     let raw = seen.iter().filter(is_json).count();
     if encoding == MessageEncoding::Base64 && raw > 0 {

@@ -27,6 +27,7 @@ mod selection;
 mod kept;
 mod walk;
 mod account;
+mod cure;
 mod output;
 #[path = "../../../src/order.rs"]
 mod order;
@@ -36,6 +37,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use account::{Account, Place};
+use cure::cure;
 use output::{Outcome, is_unread, tell};
 
 /// Answers an operator's questions, and puts back what was set aside.
@@ -80,6 +82,8 @@ async fn main() -> ExitCode {
         Err(error) if is_unread(&error) => ExitCode::from(3),
         Err(error) => {
             tell(&format!("error: {error:#}"));
+            let storage_error = error.chain().find_map(|cause| cause.downcast_ref());
+            storage_error.map(cure).iter().for_each(|cure| tell(&format!("cure: {cure}")));
             ExitCode::FAILURE
         }
     }

@@ -414,7 +414,8 @@ async fn what_is_wrong_with_an_account_is_found_with_its_cure() {
         ));
         rig.account = proxy.account(&rig.account);
         let (_, lines) = rig.ops(&["doctor"]).await;
-        let found = if service == Service::Table { "table idempotency: read" } else { "queue orders-quarantine" };
+        let found =
+            if service == Service::Table { "table idempotency: read" } else { "queue orders-quarantine: delete" };
         assert!(wrong(&lines).iter().any(|check| check == found), "{lines:?}");
     }
 }
