@@ -13,7 +13,7 @@ use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     order::DOMAIN,
-    output::{print_json, print_line, rfc3339},
+    output::{print_json, print_line, rfc3339, serialize_time},
 };
 
 /// Longest time that a message which the host gave up may have waited before: seven days on its queue, and seven on the
@@ -145,37 +145,47 @@ pub(crate) fn id_and_printable(text: &str) -> (Option<String>, String) {
     (Message::new(object, DOMAIN.id_member).ok().map(|message| message.id().to_owned()), shown)
 }
 
-/// A line for one thing.
-#[derive(Default, Serialize)]
-pub(crate) struct Line<'a> {
+/// What is told of one thing.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) outcome: Option<&'a str>,
-    pub(crate) reason: &'a str,
-    pub(crate) since: Option<String>,
+    pub(crate) outcome: Option<&'static str>,
+    pub(crate) reason: String,
+    #[serde(serialize_with = "serialize_time")]
+    pub(crate) since: Option<OffsetDateTime>,
     pub(crate) id: Option<String>,
     pub(crate) printable: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) detail: Option<&'a str>,
+    pub(crate) detail: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) message: Option<&'a str>,
+    pub(crate) message: Option<String>,
 }
 
-impl<'a> Line<'a> {
-    /// Describes a message by what may be printed of it.
-    pub(crate) fn new(reason: &'a str, since: Option<OffsetDateTime>, message: &str) -> Self {
+impl Line {
+    /// Tells what may be printed of a message, or all of it.
+    pub(crate) fn new(reason: &str, since: Option<OffsetDateTime>, message: &str, shows: bool) -> Self {
         let (id, printable) = id_and_printable(message);
-        Self { reason, since: since.map(rfc3339), id, printable, ..Self::default() }
+        let message = shows.then(|| message.to_owned());
+        Self { reason: reason.to_owned(), since, id, printable, message, ..Self::default() }
+    }
+
+    /// Tells of what is kept.
+    pub(crate) fn of(kept: &Kept, shows: bool) -> Self {
+        let detail = shows.then(|| kept.envelope.detail.clone());
+        Self { detail, ..Self::new(kept.reason(), kept.since(), &kept.envelope.message, shows) }
     }
 
     pub(crate) fn print(&self, json: bool) -> Result<()> {
-        if json {
-            return print_json(self);
-        }
+        if json { print_json(self) } else { print_line(&self.text()) }
+    }
+
+    pub(crate) fn text(&self) -> String {
         let outcome = self.outcome.map(|outcome| format!("{outcome:14}  ")).unwrap_or_default();
-        let detail = self.detail.map(|detail| format!("  {detail}")).unwrap_or_default();
-        let message = self.message.map(|message| format!("  {message:?}")).unwrap_or_default();
-        let (since, printable) = (self.since.as_deref().unwrap_or_default(), &self.printable);
-        print_line(&format!("{outcome}{:14}  {since:20}  {printable}{detail}{message}", self.reason))
+        let since = self.since.map(rfc3339).unwrap_or_default();
+        let mut text = format!("{outcome}{:14}  {since:20}  {}", self.reason, self.printable);
+        text.extend(self.detail.iter().map(|detail| format!("  {detail}")));
+        text.extend(self.message.iter().map(|message| format!("  {message:?}")));
+        text
     }
 }
 

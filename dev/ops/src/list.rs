@@ -15,8 +15,8 @@ use workspace::table;
 
 use crate::{
     account::Account,
-    kept::{Joiner, Kept, Line, time},
-    output::{Outcome, Progress, escaped, print_json, print_line, print_lines, rfc3339, span},
+    kept::{Joiner, Line, time},
+    output::{Outcome, Progress, escaped, print_json, print_line, print_lines, rfc3339, serialize_time, span},
     walk::{Unseen, look_through},
 };
 
@@ -32,7 +32,7 @@ enum Kind {
 }
 
 /// The arguments of `cargo ops list`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The things to list
     #[arg(value_enum, default_value_t = Kind::Quarantine)]
@@ -52,10 +52,10 @@ pub(crate) struct Arguments {
 #[derive(Debug, Default, Serialize)]
 struct Group {
     count: u64,
-    first: Option<String>,
-    last: Option<String>,
-    #[serde(skip)]
-    span: Option<(OffsetDateTime, OffsetDateTime)>,
+    #[serde(serialize_with = "serialize_time")]
+    first: Option<OffsetDateTime>,
+    #[serde(serialize_with = "serialize_time")]
+    last: Option<OffsetDateTime>,
 }
 
 #[derive(Serialize)]
@@ -85,23 +85,19 @@ pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<Outc
 
 impl Listing<'_> {
     async fn quarantine(&mut self) -> Result<Unseen> {
+        let (app, Arguments { hold, show_message, .. }) = (&self.account.app, *self.arguments);
         let mut joiner = Joiner::default();
-        let (app, hold) = (&self.account.app, self.arguments.hold);
-        let see = |received| joiner.add(received).map_or(Ok(()), |kept| self.add_kept(&kept));
+        let see = |received| joiner.add(received).iter().try_for_each(|kept| self.add(&Line::of(kept, show_message)));
         let unseen = look_through(&app.quarantine.queue, hold, see).await?;
-        joiner.rest().iter().try_for_each(|part| self.add_kept(part))?;
+        joiner.rest().iter().try_for_each(|part| self.add(&Line::of(part, show_message)))?;
         Ok(unseen)
     }
 
-    fn add_kept(&mut self, kept: &Kept) -> Result<()> {
-        self.add(kept.reason(), kept.since(), (&kept.envelope.message, &kept.envelope.detail))
-    }
-
     async fn poison(&mut self) -> Result<Unseen> {
-        let (app, hold) = (&self.account.app, self.arguments.hold);
+        let (app, Arguments { hold, show_message, .. }) = (&self.account.app, *self.arguments);
         let see = |received: ReceivedMessage| {
             let text = app.orders_encoding.decode(received.text);
-            self.add("given up by the host", received.inserted, (&text, ""))
+            self.add(&Line::new("given up by the host", received.inserted, &text, show_message))
         };
         look_through(&app.poison, hold, see).await
     }
@@ -124,33 +120,24 @@ impl Listing<'_> {
     fn add_event(&mut self, event: &OutboxEntry) -> Result<()> {
         let is_readable = event.schema == SCHEMA && !event.body.is_empty();
         let state = if is_readable { "left to the timer" } else { "cannot be published" };
-        self.add(state, event.created_at.as_deref().and_then(time), ("", &event.tag.row_key))
+        let line = Line::new(state, event.created_at.as_deref().and_then(time), "", false);
+        self.add(&Line { detail: Some(event.tag.row_key.clone()), ..line })
     }
 
-    fn add(&mut self, reason: &str, since: Option<OffsetDateTime>, (message, detail): (&str, &str)) -> Result<()> {
-        self.groups.entry(reason.to_owned()).or_default().add(since);
-        if !self.arguments.each {
-            return Ok(());
-        }
-        let shown = self.arguments.show_message;
-        // The key of a row repeats nothing.
-        let detail = Some(detail).filter(|_| shown || matches!(self.arguments.kind, Kind::Events));
-        let message_shown = Some(message).filter(|_| shown);
-        Line { detail, message: message_shown, ..Line::new(reason, since, message) }.print(self.account.json)
+    fn add(&mut self, line: &Line) -> Result<()> {
+        self.groups.entry(line.reason.clone()).or_default().add(line.since);
+        if self.arguments.each { line.print(self.account.json) } else { Ok(()) }
     }
 
-    fn report(&mut self, unseen: &Unseen) -> Result<()> {
+    fn report(&self, unseen: &Unseen) -> Result<()> {
         let total = self.groups.values().map(|group| group.count).sum();
-        for group in self.groups.values_mut() {
-            (group.first, group.last) = group.span.map(|(first, last)| (rfc3339(first), rfc3339(last))).unzip();
-        }
         if self.account.json {
             return print_json(&Report { total, unseen, groups: &self.groups });
         }
         let row = |(reason, group): (&String, &Group)| {
-            let text = |text: &Option<String>| text.clone().unwrap_or_default();
-            let age = group.span.map(|(first, _)| span(self.account.began - first)).unwrap_or_default();
-            vec![escaped(reason), group.count.to_string(), age, text(&group.first), text(&group.last)]
+            let age = group.first.map(|first| span(self.account.began - first));
+            let times = [age, group.first.map(rfc3339), group.last.map(rfc3339)].map(Option::unwrap_or_default);
+            [&[escaped(reason), group.count.to_string()][..], &times].concat()
         };
         if total > 0 {
             let rows: Vec<_> = self.groups.iter().map(row).collect();
@@ -166,9 +153,7 @@ impl Listing<'_> {
 impl Group {
     fn add(&mut self, since: Option<OffsetDateTime>) {
         self.count += 1;
-        if let Some(since) = since {
-            let (first, last) = self.span.unwrap_or((since, since));
-            self.span = Some((first.min(since), last.max(since)));
-        }
+        self.first = self.first.into_iter().chain(since).min();
+        self.last = self.last.max(since);
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 use handler::logging::steers_terminals;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// The end of a command that did not fail.
@@ -59,6 +59,10 @@ pub(crate) fn is_unread(error: &anyhow::Error) -> bool {
 pub(crate) fn rfc3339(time: OffsetDateTime) -> String {
     let time = time.replace_nanosecond(0).unwrap_or(time);
     time.format(&Rfc3339).unwrap_or_default()
+}
+
+pub(crate) fn serialize_time<S: Serializer>(time: &Option<OffsetDateTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(rfc3339).serialize(serializer)
 }
 
 /// Writes a span of time in its two largest units.

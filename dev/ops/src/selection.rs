@@ -207,8 +207,7 @@ impl<S: Fn(&Kept) -> bool, F: AsyncFn(&Kept) -> Result<()>> Taking<'_, S, F> {
         if !self.way.each {
             return Ok(());
         }
-        let line = Line::new(kept.reason(), kept.since(), &kept.envelope.message);
-        Line { outcome: Some(outcome), ..line }.print(self.json)
+        Line { outcome: Some(outcome), ..Line::of(kept, false) }.print(self.json)
     }
 }
 

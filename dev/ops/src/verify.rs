@@ -1,12 +1,11 @@
 //! `cargo ops verify`: holds what is stored against what is promised of it, and changes nothing.
 //!
-//! The index rows of a bucket come in the order of expiry, its records in that of their hashes. To hold them against each
-//! other in little memory, the keys of both are summed up in some thousand slots: those of index rows are added, and those
-//! that records ask for are taken away. Only for a slot that is not empty in the end the bucket is read again. What
-//! is suspected is looked at once more before it is told, since orders are committed and purged meanwhile.
+//! The index rows of a bucket come before its records. Hashes of their keys are kept until then, ten bytes or so for each
+//! order of a bucket. What is suspected is looked at once more before it is told, since orders are committed and purged
+//! meanwhile.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::HashSet,
     hash::{DefaultHasher, Hash, Hasher},
 };
 
@@ -28,8 +27,6 @@ use crate::{
     kept::time,
     output::{Outcome, Progress, print_json, print_line, print_lines, tell},
 };
-
-const SLOTS: u64 = 4096;
 
 /// Buckets that are read at the same time.
 const AT_ONCE: usize = 4;
@@ -112,73 +109,49 @@ impl<'a> Row<'a> {
     }
 }
 
-fn slot(key: &str) -> (usize, u64) {
+fn hash(key: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);
-    let hash = hasher.finish();
-    ((hash % SLOTS) as usize, hash)
+    hasher.finish()
 }
 
 async fn verify(account: &Account, bucket: u8) -> Result<Report, Error> {
     let mut report = Report { bucket, ..Report::default() };
-    let mut slots = vec![0_u64; SLOTS as usize];
-    let mut events = BTreeSet::new();
+    let (mut index_rows, mut events, mut suspected) = (HashSet::new(), Vec::new(), Vec::new());
     each_row(account, bucket, |row| match row.key().split('~').next() {
         Some("expiry") => {
             report.index_rows += 1;
             report.unreadable += u64::from(!row.is_readable());
-            let (slot, hash) = slot(row.key());
-            slots[slot] = slots[slot].wrapping_add(hash);
+            index_rows.insert(hash(row.key()));
         }
         Some("outbox") => {
             report.events += 1;
             report.unreadable += u64::from(!row.is_readable());
-            events.insert(row.key().to_owned());
+            events.push(row.key().to_owned());
         }
         _ => {
             report.records += 1;
             let index_row = row.index_row().filter(|_| row.is_readable());
             report.unreadable += u64::from(index_row.is_none());
             report.overdue += u64::from(row.expires_at().is_some_and(|time| time + OVERDUE < account.began));
-            if let Some((slot, hash)) = index_row.as_deref().map(slot) {
-                slots[slot] = slots[slot].wrapping_sub(hash);
-            }
+            let missing = index_row.filter(|index_row| !index_rows.contains(&hash(index_row)));
+            suspected.extend(missing.map(|index_row| (row.key().to_owned(), index_row)));
         }
     })
     .await?;
-    if slots.iter().any(|sum| *sum != 0) {
-        report.records_without_index_row = without_index_row(account, bucket, &slots).await?;
+    let exists = async |row_key: &str| exists(account, bucket, row_key).await;
+    for (record, index_row) in suspected {
+        if !exists(&index_row).await? && exists(&record).await? {
+            report.records_without_index_row.push(record);
+        }
     }
     for event in events {
         let record = format!("record~{}", event.split('~').nth(1).unwrap_or_default());
-        if !exists(account, bucket, &record).await? && exists(account, bucket, &event).await? {
+        if !exists(&record).await? && exists(&event).await? {
             report.events_without_record.push(event);
         }
     }
     Ok(report)
-}
-
-/// Finds the records in `slots` that are not empty whose index rows are not there.
-async fn without_index_row(account: &Account, bucket: u8, slots: &[u64]) -> Result<Vec<String>, Error> {
-    let (mut index_rows, mut suspected) = (HashSet::new(), Vec::new());
-    // Index rows come before records.
-    each_row(account, bucket, |row| match row.index_row().filter(|_| row.is_readable()) {
-        Some(index_row) if slots[slot(&index_row).0] != 0 && !index_rows.contains(&index_row) => {
-            suspected.push((row.key().to_owned(), index_row));
-        }
-        None if row.key().starts_with("expiry~") && slots[slot(row.key()).0] != 0 => {
-            index_rows.insert(row.key().to_owned());
-        }
-        _ => {}
-    })
-    .await?;
-    let mut found = Vec::new();
-    for (record, index_row) in suspected {
-        if !exists(account, bucket, &index_row).await? && exists(account, bucket, &record).await? {
-            found.push(record);
-        }
-    }
-    Ok(found)
 }
 
 async fn each_row(account: &Account, bucket: u8, mut see: impl FnMut(Row<'_>)) -> Result<(), Error> {

@@ -28,13 +28,18 @@ pub(super) struct Event {
 impl Fate {
     /// Whether nothing can be said of the order.
     pub(super) fn is_unknown(self) -> bool {
-        self == UNKNOWN || self == NO_TABLE
+        [UNKNOWN, NO_TABLE, UNUSABLE].contains(&self)
     }
 }
 
 const NO_TABLE: Fate = Fate {
     verdict: "no_table",
     says: "the table is not there: every id would be new. Look at --account and IDEMPOTENCY_TABLE; `ops init` makes an empty one",
+};
+
+pub(super) const UNUSABLE: Fate = Fate {
+    verdict: "unusable_id",
+    says: "no order can have this id: it is empty, too long or has control characters. Such messages are quarantined as `invalid_id`",
 };
 
 const UNKNOWN: Fate = Fate {

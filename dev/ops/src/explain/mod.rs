@@ -6,11 +6,15 @@ mod forecast;
 mod fate;
 mod places;
 
-use std::io::{Read, stdin};
+use std::{
+    collections::BTreeMap,
+    io::{Read, stdin},
+};
 
 use anyhow::{Context, Result};
 use handler::message::{object, printable};
 use serde::Serialize;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::{
@@ -21,7 +25,7 @@ use crate::{
     stored::Stored,
     walk::Unseen,
 };
-use fate::{Event, Fate, event, fate};
+use fate::{Event, Fate, UNUSABLE, event, fate};
 use forecast::{Forecast, forecast};
 use places::{Place, find};
 
@@ -65,19 +69,21 @@ struct Explanation {
     unseen: Option<Unseen>,
 }
 
-#[derive(Debug, Serialize)]
-struct Record {
-    schema: i64,
-    committed_at: Option<String>,
-    expires_at: Option<String>,
-    invocation: Option<String>,
-    commit_id: Option<String>,
-    traceparent: Option<String>,
-    fingerprint: Option<String>,
-    receipt: Option<String>,
-    events: Option<usize>,
-    has_index_row: bool,
-}
+/// What is told of a record: its properties, and the rows that belong to it.
+type Record = BTreeMap<&'static str, Value>;
+
+/// The properties of a record, in the order in which they are told.
+const PROPERTIES: [&str; 9] = [
+    "committed_at",
+    "invocation",
+    "commit_id",
+    "traceparent",
+    "fingerprint",
+    "receipt",
+    "events",
+    "expires_at",
+    "schema",
+];
 
 pub(crate) async fn run(account: &Account, arguments: Arguments) -> Result<Outcome> {
     let message = arguments.message.as_deref().map(read_message).transpose()?;
@@ -98,7 +104,10 @@ pub(crate) async fn run(account: &Account, arguments: Arguments) -> Result<Outco
         _ => None,
     }
     .unzip();
-    let fate = id.as_ref().map(|_| fate(stored.as_ref(), found.as_deref(), account.began));
+    let fate = id.as_ref().map(|id| match is_usable(id) {
+        true => fate(stored.as_ref(), found.as_deref(), account.began),
+        false => UNUSABLE,
+    });
     let stored = stored.unwrap_or_default();
     let explanation = Explanation {
         fate,
@@ -118,6 +127,10 @@ pub(crate) async fn run(account: &Account, arguments: Arguments) -> Result<Outco
     Ok(Outcome::left_if(is_unknown || explanation.unseen.is_some_and(|unseen| unseen.interrupted)))
 }
 
+fn is_usable(id: &str) -> bool {
+    id_and_printable(&json!({ DOMAIN.id_member: id }).to_string()).0.is_some()
+}
+
 fn read_message(text: &str) -> Result<String> {
     if text != "-" {
         return Ok(text.to_owned());
@@ -128,21 +141,13 @@ fn read_message(text: &str) -> Result<String> {
 }
 
 fn record(stored: &Stored, shows: bool) -> Option<Record> {
-    let text = |property| stored.text(property).map(str::to_owned);
-    let receipt = stored.text("receipt").map(|receipt| if shows { receipt.to_owned() } else { summary(receipt) });
     let row = stored.row.as_ref()?;
-    Some(Record {
-        schema: row.get("schema").and_then(serde_json::Value::as_i64).unwrap_or_default(),
-        committed_at: text("committed_at"),
-        expires_at: text("expires_at"),
-        invocation: text("invocation"),
-        commit_id: text("commit_id"),
-        traceparent: text("traceparent"),
-        fingerprint: text("fingerprint"),
-        receipt,
-        events: stored.record().and_then(Result::ok).map(|record| record.events),
-        has_index_row: stored.index_row.is_some(),
-    })
+    let mut record: Record = PROPERTIES.iter().map(|name| (*name, row[name].clone())).collect();
+    if let (Some(receipt), false) = (stored.text("receipt"), shows) {
+        record.insert("receipt", json!(summary(receipt)));
+    }
+    record.insert("has_index_row", json!(stored.index_row.is_some()));
+    Some(record)
 }
 
 /// Writes what may be printed of a receipt.
@@ -151,45 +156,27 @@ fn summary(receipt: &str) -> String {
 }
 
 fn print(explanation: &Explanation, now: OffsetDateTime) -> Result<()> {
-    let moment = |text: &Option<String>| match text.as_deref().and_then(time) {
-        Some(time) => when(time, now),
-        None => "unknown".to_owned(),
-    };
-    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
+    let moment = |text: &str| time(text).map_or_else(|| text.to_owned(), |time| when(time, now));
     let mut lines = Vec::new();
     lines.extend(explanation.id.as_ref().map(|id| ("order", format!("{id:?}"))));
     lines.extend(explanation.fate.map(|fate| ("verdict", format!("{}: {}", fate.verdict, fate.says))));
     if let Some(record) = &explanation.record {
-        let left = explanation.unpublished.len();
-        let count = record.events.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
-        let index_row = if record.has_index_row { "there" } else { "not there" };
-        lines.extend([
-            ("committed", moment(&record.committed_at)),
-            ("invocation", text(&record.invocation)),
-            ("commit id", text(&record.commit_id)),
-            ("trace", record.traceparent.clone().unwrap_or_else(|| "none".to_owned())),
-            ("fingerprint", text(&record.fingerprint)),
-            ("receipt", text(&record.receipt)),
-            ("events", format!("{count}, of which {left} not published")),
-            ("expires", moment(&record.expires_at)),
-            ("index row", index_row.to_owned()),
-            ("schema", record.schema.to_string()),
-        ]);
+        let text = |value: &Value| match value {
+            Value::Null => "none".to_owned(),
+            value => value.as_str().map_or_else(|| value.to_string(), &moment),
+        };
+        lines.extend(PROPERTIES.iter().chain(&["has_index_row"]).map(|name| (*name, text(&record[name]))));
     }
     let event = |event: &Event| {
         let state = if event.is_readable { "not published" } else { "cannot be published" };
-        ("event", format!("{state}, since {}: row {}", moment(&event.committed_at), event.row))
+        let since = event.committed_at.as_deref().map_or_else(|| "unknown".to_owned(), moment);
+        ("event", format!("{state}, since {since}: row {}", event.row))
     };
     lines.extend(explanation.unpublished.iter().map(event));
-    for place in explanation.found.iter().flatten() {
-        let Place { queue, reason, printable, envelopes, .. } = place;
-        lines.push((
-            "found",
-            format!("on {queue} {reason} since {}, in {envelopes}: {printable}", moment(&place.since)),
-        ));
-        lines.extend(place.detail.as_ref().map(|detail| ("  detail", format!("{detail:?}"))));
-        lines.extend(place.message.as_ref().map(|message| ("  message", format!("{message:?}"))));
-    }
+    let found = explanation.found.iter().flatten();
+    lines.extend(
+        found.map(|place| ("found", format!("on {}, in {}: {}", place.queue, place.envelopes, place.line.text()))),
+    );
     if let Some(Forecast { verdict, says, printable, detail, fingerprint, .. }) = &explanation.message {
         lines.push(("this message", format!("{verdict}: {says} {printable}")));
         lines.extend(detail.as_ref().map(|detail| ("  detail", format!("{detail:?}"))));

@@ -67,6 +67,7 @@ async fn the_fate_of_each_order_is_told() {
         ("forgotten", "forgotten", 0),
         ("nobody", "unknown", 3),
         ("invalid", "unknown", 3),
+        ("two\nlines", "unusable_id", 3),
     ] {
         let (exit, lines) = rig.ops(&["explain", id]).await;
         assert_eq!((exit, &lines[0]["verdict"]), (code, &json!(verdict)), "{id}: {lines:?}");
