@@ -1,14 +1,12 @@
 //! `cargo ops init`: creates what is missing in the account.
 
 use anyhow::Result;
-use handler::idempotency::Key;
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::{
     account::{Account, patiently},
-    order::DOMAIN,
     output::{Outcome, print_json, print_lines, tell},
+    stored::Stored,
 };
 
 #[derive(Serialize)]
@@ -20,7 +18,7 @@ struct Made<'a> {
 
 pub(crate) async fn run(account: &Account) -> Result<Outcome> {
     let app = &account.app;
-    let is_new = is_table_missing(account).await?;
+    let is_new = Stored::of(account, "").await?.is_none();
     patiently(async || account.table.create().await).await?;
     let mut made = vec![Made { name: &account.config.app.table, kind: "table", is_new }];
     for queue in [&app.orders, &app.poison, &app.quarantine.queue, &app.events.queue] {
@@ -39,14 +37,4 @@ pub(crate) async fn run(account: &Account) -> Result<Outcome> {
         );
     }
     Ok(Outcome::Done)
-}
-
-/// Asks for a row of any key.
-async fn is_table_missing(account: &Account) -> Result<bool> {
-    let key = Key::new(DOMAIN.scope, "");
-    let row = patiently(async || account.table.get::<Value>(&key.partition_key(), &key.record_row_key()).await).await;
-    match row {
-        Err(error) if error.is_table_missing() => Ok(true),
-        result => Ok(result.map(|_| false)?),
-    }
 }

@@ -5,18 +5,16 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use clap::ValueEnum;
 use futures::StreamExt;
-use handler::{
-    idempotency::{key::BUCKETS, ledger::OutboxEntry, record::SCHEMA},
-    storage::queue::ReceivedMessage,
-};
+use handler::{idempotency::key::BUCKETS, storage::queue::ReceivedMessage};
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 use workspace::table;
 
 use crate::{
     account::Account,
-    kept::{Joiner, Line, time},
+    kept::{Joiner, Line},
     output::{Outcome, Progress, escaped, print_json, print_line, print_lines, rfc3339, serialize_time, span},
+    stored::event,
     walk::{Unseen, look_through},
 };
 
@@ -111,17 +109,10 @@ impl Listing<'_> {
             let mut pages =
                 self.account.app.ledger.unpublished_events(bucket, self.account.began + Duration::minutes(1));
             while let Some(page) = pages.next().await {
-                page?.iter().try_for_each(|event| self.add_event(event))?;
+                page?.iter().try_for_each(|entry| self.add(&event(entry)))?;
             }
         }
         Ok(Unseen::default())
-    }
-
-    fn add_event(&mut self, event: &OutboxEntry) -> Result<()> {
-        let is_readable = event.schema == SCHEMA && !event.body.is_empty();
-        let state = if is_readable { "left to the timer" } else { "cannot be published" };
-        let line = Line::new(state, event.created_at.as_deref().and_then(time), "", false);
-        self.add(&Line { detail: Some(event.tag.row_key.clone()), ..line })
     }
 
     fn add(&mut self, line: &Line) -> Result<()> {

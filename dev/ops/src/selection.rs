@@ -1,6 +1,8 @@
 //! Taking selected messages out of quarantine: what `requeue` and `discard` have in common. Each message is safe
 //! elsewhere before it is deleted here, so both can be killed at any point.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use futures::future::join_all;
 use handler::storage::{self, Queue};
@@ -47,30 +49,37 @@ pub(crate) struct Way {
     hold: Option<u64>,
 }
 
-/// What became of the messages that were read.
-#[derive(Debug, Default, Serialize)]
-struct Tally {
-    dry_run: bool,
-    taken: u64,
-    not_selected: u64,
-    stale: u64,
-    refused: u64,
-    incomplete_parts: u64,
-    foreign: u64,
-    newer: u64,
-    #[serde(flatten)]
-    unseen: Unseen,
-}
-
 /// What became of a message.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 enum Fate {
     Taken,
     NotSelected,
     Stale,
     Refused,
-    IncompletePart,
+    IncompleteParts,
     Foreign,
+}
+
+/// What is said of one message, and of all with this fate.
+const FATES: [(Fate, &str, &str); 6] = [
+    (Fate::Taken, "taken", "taken"),
+    (Fate::NotSelected, "not selected", "not selected"),
+    (Fate::Stale, "stale", "stale: older than the retention, so their orders may have taken effect; left"),
+    (Fate::Refused, "refused", "refused by the queue; left"),
+    (Fate::IncompleteParts, "left", "parts whose others are not there; left: see `discard --parts`"),
+    (Fate::Foreign, "left", "not written by the handler; left: see `discard --foreign`"),
+];
+
+/// What became of the messages that were read.
+#[derive(Debug, Serialize)]
+struct Tally {
+    dry_run: bool,
+    #[serde(flatten)]
+    fates: BTreeMap<Fate, u64>,
+    newer: u64,
+    #[serde(flatten)]
+    unseen: Unseen,
 }
 
 /// Takes what is selected out of quarantine, and the `others` that are asked for besides whole messages: makes each safe
@@ -84,7 +93,8 @@ pub(crate) async fn take(
     let queue = &account.app.quarantine.queue;
     let until = patiently(async || account.service_time().await).await?.unwrap_or(account.began);
     let walk = Walk::begin(queue, way.hold, Some(until)).await?;
-    let tally = Tally { dry_run: way.dry_run, ..Tally::default() };
+    let fates = FATES.map(|(fate, ..)| (fate, 0)).into();
+    let tally = Tally { dry_run: way.dry_run, fates, newer: 0, unseen: Unseen::default() };
     let (json, chosen, are_parts_alone) = (account.json, 0, false);
     let mut taking = Taking { queue, way, others, json, walk, chosen, are_parts_alone, tally, is_stale, save };
     let result = taking.run().await;
@@ -93,9 +103,9 @@ pub(crate) async fn take(
     tally.unseen = walk.end().await?;
     report(account.json, &tally)?;
     result?;
-    let Tally { stale, refused, incomplete_parts, foreign, .. } = tally;
-    let left = stale + refused + incomplete_parts + foreign + tally.unseen.held_by_others;
-    Ok(Outcome::left_if(tally.unseen.interrupted || left > 0))
+    let is_done = |fate| matches!(fate, Fate::Taken | Fate::NotSelected);
+    let is_left = tally.fates.iter().any(|(fate, count)| *count > 0 && !is_done(*fate));
+    Ok(Outcome::left_if(is_left || tally.unseen.interrupted || tally.unseen.held_by_others > 0))
 }
 
 struct Taking<'a, S, F> {
@@ -154,7 +164,7 @@ impl<S: Fn(&Kept) -> bool, F: AsyncFn(&Kept) -> Result<()>> Taking<'_, S, F> {
         let is_asked_for = self.others.contains(&kept.kind);
         let fate = match kept.kind {
             _ if self.has_enough() || !(is_asked_for || self.way.selected.means(kept)) => Fate::NotSelected,
-            Kind::Part if !is_asked_for || !self.are_parts_alone => Fate::IncompletePart,
+            Kind::Part if !is_asked_for || !self.are_parts_alone => Fate::IncompleteParts,
             Kind::Foreign if !is_asked_for => Fate::Foreign,
             _ if (self.is_stale)(kept) => Fate::Stale,
             _ => Fate::Taken,
@@ -187,7 +197,7 @@ impl<S: Fn(&Kept) -> bool, F: AsyncFn(&Kept) -> Result<()>> Taking<'_, S, F> {
             self.leave(kept)?;
         }
         let fate = fate?;
-        *self.tally.count(fate) += 1;
+        *self.tally.fates.entry(fate).or_default() += 1;
         Ok(fate)
     }
 
@@ -196,18 +206,12 @@ impl<S: Fn(&Kept) -> bool, F: AsyncFn(&Kept) -> Result<()>> Taking<'_, S, F> {
     }
 
     fn print(&self, kept: &Kept, fate: Fate) -> Result<()> {
-        let outcome = match fate {
-            Fate::Taken if self.way.dry_run => "would be taken",
-            Fate::Taken => "taken",
-            Fate::Stale => "stale",
-            Fate::Refused => "refused",
-            Fate::IncompletePart | Fate::Foreign => "left",
-            Fate::NotSelected => return Ok(()),
-        };
-        if !self.way.each {
+        if !self.way.each || fate == Fate::NotSelected {
             return Ok(());
         }
-        Line { outcome: Some(outcome), ..Line::of(kept, false) }.print(self.json)
+        let word = FATES.iter().find(|(other, ..)| *other == fate).map(|(_, word, _)| *word);
+        let outcome = if fate == Fate::Taken && self.way.dry_run { Some("would be taken") } else { word };
+        Line { outcome, ..Line::of(kept, false) }.print(self.json)
     }
 }
 
@@ -226,33 +230,14 @@ impl Selected {
     }
 }
 
-impl Tally {
-    const fn count(&mut self, fate: Fate) -> &mut u64 {
-        match fate {
-            Fate::Taken => &mut self.taken,
-            Fate::NotSelected => &mut self.not_selected,
-            Fate::Stale => &mut self.stale,
-            Fate::Refused => &mut self.refused,
-            Fate::IncompletePart => &mut self.incomplete_parts,
-            Fate::Foreign => &mut self.foreign,
-        }
-    }
-}
-
 fn report(json: bool, tally: &Tally) -> Result<()> {
     if json {
         return print_json(tally);
     }
-    let taken = if tally.dry_run { "would be taken" } else { "taken" };
-    let lines = [
-        ("not selected", tally.not_selected),
-        ("stale: older than the retention, so their orders may have taken effect; left", tally.stale),
-        ("refused by the queue; left", tally.refused),
-        ("parts whose others are not there; left: see `discard --parts`", tally.incomplete_parts),
-        ("not written by the handler; left: see `discard --foreign`", tally.foreign),
-        ("newer than this command; left", tally.newer),
-    ];
-    let lines = lines.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, count.to_string()));
-    let taken = [(taken, tally.taken.to_string())];
-    print_lines(&taken.into_iter().chain(lines).chain(tally.unseen.lines()).collect::<Vec<_>>())
+    let text = |(fate, _, text)| if fate == Fate::Taken && tally.dry_run { "would be taken" } else { text };
+    let counts = FATES.iter().map(|fate| (text(*fate), tally.fates[&fate.0]));
+    let counts = counts.chain([("newer than this command; left", tally.newer)]).enumerate();
+    let lines = counts.filter(|(index, (_, count))| *index == 0 || *count > 0);
+    let lines = lines.map(|(_, (name, count))| (name, count.to_string()));
+    print_lines(&lines.chain(tally.unseen.lines()).collect::<Vec<_>>())
 }

@@ -2,7 +2,11 @@
 
 use futures::TryStreamExt;
 use handler::{
-    idempotency::{Key, ledger::OutboxEntry, record::StoredRecord},
+    idempotency::{
+        Key,
+        ledger::OutboxEntry,
+        record::{SCHEMA, StoredRecord},
+    },
     storage::{Error, RowTag},
 };
 use serde_json::Value;
@@ -10,7 +14,7 @@ use time::OffsetDateTime;
 
 use crate::{
     account::{Account, patiently},
-    kept::time,
+    kept::{Line, time},
     order::DOMAIN,
 };
 
@@ -80,4 +84,15 @@ impl Stored {
 
 fn tag(row: &Value) -> Option<RowTag> {
     serde_json::from_value(row.clone()).ok()
+}
+
+/// Tells of an event that is not published.
+pub(crate) fn event(entry: &OutboxEntry) -> Line {
+    let state = if is_readable(entry) { "left to the timer" } else { "cannot be published" };
+    let line = Line::new(state, entry.created_at.as_deref().and_then(time), "", false);
+    Line { detail: Some(entry.tag.row_key.clone()), ..line }
+}
+
+pub(crate) const fn is_readable(entry: &OutboxEntry) -> bool {
+    entry.schema == SCHEMA && !entry.body.is_empty()
 }

@@ -8,21 +8,16 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::places::Place;
-use crate::{kept::time, stored::Stored};
+use crate::{
+    kept::time,
+    stored::{Stored, is_readable},
+};
 
 /// What became of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Fate {
     pub(super) verdict: &'static str,
     pub(super) says: &'static str,
-}
-
-/// An event that is not published.
-#[derive(Debug, Serialize)]
-pub(super) struct Event {
-    pub(super) row: String,
-    pub(super) committed_at: Option<String>,
-    pub(super) is_readable: bool,
 }
 
 impl Fate {
@@ -75,10 +70,10 @@ pub(super) fn fate(stored: Option<&Stored>, found: Option<&[Place]>, now: Offset
 fn committed(stored: &Stored, now: OffsetDateTime) -> Fate {
     let fate = |verdict, says| Fate { verdict, says };
     let is_younger =
-        |event: &Event| event.committed_at.as_deref().and_then(time).is_some_and(|time| now - time < PUBLISH_GRACE);
-    let events: Vec<_> = stored.events.iter().map(event).collect();
+        |event: &OutboxEntry| event.created_at.as_deref().and_then(time).is_some_and(|time| now - time < PUBLISH_GRACE);
+    let events = &stored.events;
     match () {
-        () if events.iter().any(|event| !event.is_readable) => {
+        () if events.iter().any(|event| !is_readable(event)) => {
             fate("event_stuck", "it took effect, and one of its events cannot be published: mend or delete its row")
         }
         () if events.iter().any(is_younger) => fate("publishing", "it took effect; its events are being published"),
@@ -91,9 +86,4 @@ fn committed(stored: &Stored, now: OffsetDateTime) -> Fate {
         }
         () => fate("committed", "it took effect, and its events are published"),
     }
-}
-
-pub(super) fn event(entry: &OutboxEntry) -> Event {
-    let is_readable = entry.schema == SCHEMA && !entry.body.is_empty();
-    Event { row: entry.tag.row_key.clone(), committed_at: entry.created_at.clone(), is_readable }
 }

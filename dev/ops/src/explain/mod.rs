@@ -19,13 +19,13 @@ use time::OffsetDateTime;
 
 use crate::{
     account::Account,
-    kept::{id_and_printable, time},
+    kept::{Line, id_and_printable, time},
     order::DOMAIN,
     output::{Outcome, print_json, print_lines, when},
-    stored::Stored,
+    stored::{Stored, event},
     walk::Unseen,
 };
-use fate::{Event, Fate, UNUSABLE, event, fate};
+use fate::{Fate, UNUSABLE, fate};
 use forecast::{Forecast, forecast};
 use places::{Place, find};
 
@@ -60,7 +60,7 @@ struct Explanation {
     #[serde(skip_serializing_if = "Option::is_none")]
     record: Option<Record>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    unpublished: Vec<Event>,
+    unpublished: Vec<Line>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<Forecast>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -167,12 +167,7 @@ fn print(explanation: &Explanation, now: OffsetDateTime) -> Result<()> {
         };
         lines.extend(PROPERTIES.iter().chain(&["has_index_row"]).map(|name| (*name, text(&record[name]))));
     }
-    let event = |event: &Event| {
-        let state = if event.is_readable { "not published" } else { "cannot be published" };
-        let since = event.committed_at.as_deref().map_or_else(|| "unknown".to_owned(), moment);
-        ("event", format!("{state}, since {since}: row {}", event.row))
-    };
-    lines.extend(explanation.unpublished.iter().map(event));
+    lines.extend(explanation.unpublished.iter().map(|event| ("event", event.text())));
     let found = explanation.found.iter().flatten();
     lines.extend(
         found.map(|place| ("found", format!("on {}, in {}: {}", place.queue, place.envelopes, place.line.text()))),
