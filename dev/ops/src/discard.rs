@@ -5,6 +5,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use anyhow::{Context, Result};
@@ -12,7 +13,6 @@ use anyhow::{Context, Result};
 use crate::{
     account::Account,
     kept::{Kept, Kind},
-    output::Outcome,
     selection::{Way, take},
 };
 
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     to: Option<PathBuf>,
 }
 
-pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<Outcome> {
+pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<ExitCode> {
     let open = |path: &PathBuf| open(path).with_context(|| format!("cannot write {}", path.display()));
     let file = arguments.to.as_ref().map(open).transpose()?;
     let others = [(arguments.parts, Kind::Part), (arguments.foreign, Kind::Foreign)];

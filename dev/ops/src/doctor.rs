@@ -3,7 +3,7 @@
 //! Rights are tried. What is put on a queue is refused for what it asks, and what is deleted is not there; into the table goes
 //! the row `probe`, which the handler inserts as well when it asks whether the table is back.
 
-use std::path::Path;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use handler::{
@@ -21,7 +21,7 @@ use crate::{
     account::{Account, HOST_JSON},
     cure::cure,
     order::DOMAIN,
-    output::{Outcome, print_json, print_line, span},
+    output::{left_if, print_json, print_line, span},
 };
 
 /// Settings of the host on which the promises were tested.
@@ -59,7 +59,7 @@ fn failed(check: impl Into<String>, error: &Error) -> Finding {
 }
 
 /// Examines the account, or says why there is none.
-pub(crate) async fn run(account: Result<Account>, json: bool) -> Result<Outcome> {
+pub(crate) async fn run(account: Result<Account>, json: bool) -> Result<ExitCode> {
     let findings = match account {
         Err(error) => vec![wrong("settings", format!("{error:#}"), "see docs/settings.md")],
         Ok(account) => examine(&account).await,
@@ -75,7 +75,7 @@ pub(crate) async fn run(account: Result<Account>, json: bool) -> Result<Outcome>
             (false, None) => print_line(&format!("{}  {check}: {says}", if *is_wrong { "WRONG" } else { "ok   " }))?,
         }
     }
-    Ok(Outcome::left_if(findings.iter().any(|finding| finding.is_wrong)))
+    Ok(left_if(findings.iter().any(|finding| finding.is_wrong)))
 }
 
 async fn examine(account: &Account) -> Vec<Finding> {

@@ -3,6 +3,8 @@
 //! Events that are not published go out first: they are of an order that took effect. The ledger then deletes the record
 //! and its index row in one transaction, if both are still as they were read.
 
+use std::process::ExitCode;
+
 use anyhow::{Context, Result, bail};
 use handler::{
     idempotency::{Key, outbox},
@@ -13,7 +15,7 @@ use serde::Serialize;
 use crate::{
     account::{Account, patiently},
     order::DOMAIN,
-    output::{Outcome, print_json, print_line, print_lines},
+    output::{left_if, print_json, print_line, print_lines},
     stored::Stored,
 };
 
@@ -44,7 +46,7 @@ struct Report<'a> {
     events_dropped: usize,
 }
 
-pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<Outcome> {
+pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<ExitCode> {
     let id = arguments.id.trim();
     let key = Key::new(DOMAIN.scope, id);
     let mut stored = Stored::read(account, &key).await?;
@@ -77,7 +79,7 @@ pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<Outc
         events_dropped: left,
     };
     print(account.json, &report)?;
-    Ok(Outcome::left_if(!report.forgotten))
+    Ok(left_if(!report.forgotten))
 }
 
 /// Deletes rows as they were seen. Whatever was answered: if none of them is there any more, they are forgotten.

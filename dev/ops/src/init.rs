@@ -1,11 +1,13 @@
 //! `cargo ops init`: creates what is missing in the account.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
     account::{Account, patiently},
-    output::{Outcome, print_json, print_lines, tell},
+    output::{print_json, print_lines, tell},
     stored::Stored,
 };
 
@@ -16,7 +18,7 @@ struct Made<'a> {
     is_new: bool,
 }
 
-pub(crate) async fn run(account: &Account) -> Result<Outcome> {
+pub(crate) async fn run(account: &Account) -> Result<ExitCode> {
     let app = &account.app;
     let is_new = Stored::of(account, "").await?.is_none();
     patiently(async || account.table.create().await).await?;
@@ -36,5 +38,5 @@ pub(crate) async fn run(account: &Account) -> Result<Outcome> {
             "The table is empty: every id is new to it, and a copy of an order that took effect earlier does so again.",
         );
     }
-    Ok(Outcome::Done)
+    Ok(ExitCode::SUCCESS)
 }

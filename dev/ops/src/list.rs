@@ -1,6 +1,6 @@
 //! `cargo ops list`: everything that is set aside, by reason; or the events that are not published, by state.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -13,7 +13,7 @@ use workspace::table;
 use crate::{
     account::Account,
     kept::{Joiner, Line},
-    output::{Outcome, Progress, escaped, print_json, print_line, print_lines, rfc3339, serialize_time, span},
+    output::{Progress, escaped, left_if, print_json, print_line, print_lines, rfc3339, serialize_time, span},
     stored::event,
     walk::{Unseen, look_through},
 };
@@ -70,7 +70,7 @@ struct Listing<'a> {
     groups: BTreeMap<String, Group>,
 }
 
-pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<Outcome> {
+pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<ExitCode> {
     let mut listing = Listing { account, arguments, groups: BTreeMap::new() };
     let unseen = match arguments.kind {
         Kind::Events => listing.events().await?,
@@ -78,7 +78,7 @@ pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<Outc
         Kind::Quarantine => listing.quarantine().await?,
     };
     listing.report(&unseen)?;
-    Ok(Outcome::left_if(unseen.interrupted))
+    Ok(left_if(unseen.interrupted))
 }
 
 impl Listing<'_> {

@@ -38,7 +38,7 @@ use clap::{Parser, Subcommand};
 
 use account::{Account, Place};
 use cure::cure;
-use output::{Outcome, is_unread, tell};
+use output::{LEFT, is_unread, tell};
 
 /// Answers an operator's questions, and puts back what was set aside.
 ///
@@ -77,9 +77,8 @@ enum Command {
 async fn main() -> ExitCode {
     let Arguments { place, command } = Arguments::parse();
     match run(&place, command).await {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Left) => ExitCode::from(3),
-        Err(error) if is_unread(&error) => ExitCode::from(3),
+        Ok(code) => code,
+        Err(error) if is_unread(&error) => LEFT.into(),
         Err(error) => {
             tell(&format!("error: {error:#}"));
             let storage_error = error.chain().find_map(|cause| cause.downcast_ref());
@@ -89,7 +88,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(place: &Place, command: Command) -> anyhow::Result<Outcome> {
+async fn run(place: &Place, command: Command) -> anyhow::Result<ExitCode> {
     match (command, Account::open(place)) {
         (Command::Doctor, account) => doctor::run(account, place.json).await,
         (_, Err(error)) => Err(error),

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, IsTerminal, Write, stderr, stdout},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -10,19 +11,11 @@ use handler::logging::steers_terminals;
 use serde::{Serialize, Serializer};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// The end of a command that did not fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// Exit code 0.
-    Done,
-    /// Something is left or was found, or not all was seen: exit code 3.
-    Left,
-}
+/// Something is left or was found, or not all was seen.
+pub(crate) const LEFT: u8 = 3;
 
-impl Outcome {
-    pub(crate) const fn left_if(is_left: bool) -> Self {
-        if is_left { Self::Left } else { Self::Done }
-    }
+pub(crate) fn left_if(is_left: bool) -> ExitCode {
+    if is_left { LEFT.into() } else { ExitCode::SUCCESS }
 }
 
 /// Prints one JSON object on a line.

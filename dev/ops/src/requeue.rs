@@ -1,11 +1,12 @@
 //! `cargo ops requeue`: puts messages from quarantine back on the queue of orders, as they came, and then deletes them
 //! here. Killed in between it leaves a message on both, of which the handler recognises the second.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 
 use crate::{
     account::{Account, patiently},
-    output::Outcome,
     selection::{Way, take},
 };
 
@@ -19,7 +20,7 @@ pub(crate) struct Arguments {
     force: bool,
 }
 
-pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<Outcome> {
+pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<ExitCode> {
     let app = &account.app;
     let oldest = account.began - account.config.app.retention;
     take(

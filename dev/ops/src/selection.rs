@@ -1,7 +1,7 @@
 //! Taking selected messages out of quarantine: what `requeue` and `discard` have in common. Each message is safe
 //! elsewhere before it is deleted here, so both can be killed at any point.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use anyhow::Result;
 use futures::future::join_all;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::{
     account::{Account, patiently},
     kept::{Joiner, Kept, Kind, Line},
-    output::{Outcome, print_json, print_lines},
+    output::{left_if, print_json, print_lines},
     walk::{Unseen, Walk},
 };
 
@@ -89,7 +89,7 @@ pub(crate) async fn take(
     (way, others): (&Way, &[Kind]),
     is_stale: impl Fn(&Kept) -> bool,
     save: impl AsyncFn(&Kept) -> Result<()>,
-) -> Result<Outcome> {
+) -> Result<ExitCode> {
     let queue = &account.app.quarantine.queue;
     let until = patiently(async || account.service_time().await).await?.unwrap_or(account.began);
     let walk = Walk::begin(queue, way.hold, Some(until)).await?;
@@ -105,7 +105,7 @@ pub(crate) async fn take(
     result?;
     let is_done = |fate| matches!(fate, Fate::Taken | Fate::NotSelected);
     let is_left = tally.fates.iter().any(|(fate, count)| *count > 0 && !is_done(*fate));
-    Ok(Outcome::left_if(is_left || tally.unseen.interrupted || tally.unseen.held_by_others > 0))
+    Ok(left_if(is_left || tally.unseen.interrupted || tally.unseen.held_by_others > 0))
 }
 
 struct Taking<'a, S, F> {

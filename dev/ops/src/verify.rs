@@ -7,6 +7,7 @@
 use std::{
     collections::HashSet,
     hash::{DefaultHasher, Hash, Hasher},
+    process::ExitCode,
 };
 
 use anyhow::{Context, Result};
@@ -25,7 +26,7 @@ use time::{Duration, OffsetDateTime};
 use crate::{
     account::{Account, patiently},
     kept::time,
-    output::{Outcome, Progress, print_json, print_line, print_lines, tell},
+    output::{Progress, left_if, print_json, print_line, print_lines, tell},
 };
 
 /// Buckets that are read at the same time.
@@ -60,7 +61,7 @@ struct Report {
     events_without_record: Vec<String>,
 }
 
-pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<Outcome> {
+pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<ExitCode> {
     tell(
         "Every row is read, 100 in a request: at ten million orders a day and 30 days of retention six million requests, which \
          take hours and load the partitions. If it is interrupted, go on with --from.",
@@ -79,7 +80,7 @@ pub(crate) async fn run(account: &Account, arguments: &Arguments) -> Result<Outc
         print(account.json, &report)?;
         progress.show(report.bucket.into());
     }
-    Ok(Outcome::left_if(is_wrong))
+    Ok(left_if(is_wrong))
 }
 
 /// One row, as much of it as is needed.

@@ -9,6 +9,7 @@ mod places;
 use std::{
     collections::BTreeMap,
     io::{Read, stdin},
+    process::ExitCode,
 };
 
 use anyhow::{Context, Result};
@@ -21,7 +22,7 @@ use crate::{
     account::Account,
     kept::{Line, id_and_printable, time},
     order::DOMAIN,
-    output::{Outcome, print_json, print_lines, when},
+    output::{left_if, print_json, print_lines, when},
     stored::{Stored, event},
     walk::Unseen,
 };
@@ -85,7 +86,7 @@ const PROPERTIES: [&str; 9] = [
     "schema",
 ];
 
-pub(crate) async fn run(account: &Account, arguments: Arguments) -> Result<Outcome> {
+pub(crate) async fn run(account: &Account, arguments: Arguments) -> Result<ExitCode> {
     let message = arguments.message.as_deref().map(read_message).transpose()?;
     let id = match &arguments.id {
         Some(id) => Some(id.trim().to_owned()),
@@ -124,7 +125,7 @@ pub(crate) async fn run(account: &Account, arguments: Arguments) -> Result<Outco
         print(&explanation, account.began)?;
     }
     let is_unknown = fate.is_some_and(Fate::is_unknown) && explanation.message.is_none();
-    Ok(Outcome::left_if(is_unknown || explanation.unseen.is_some_and(|unseen| unseen.interrupted)))
+    Ok(left_if(is_unknown || explanation.unseen.is_some_and(|unseen| unseen.interrupted)))
 }
 
 fn is_usable(id: &str) -> bool {

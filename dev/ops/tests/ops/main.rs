@@ -418,6 +418,9 @@ async fn what_is_wrong_with_an_account_is_found_with_its_cure() {
         let found =
             if service == Service::Table { "table idempotency: read" } else { "queue orders-quarantine: delete" };
         assert!(wrong(&lines).iter().any(|check| check == found), "{lines:?}");
+        let command = if service == Service::Table { ["explain", "order-1"] } else { ["list", "poison"] };
+        let (code, text) = rig.text(&command).await;
+        assert!(code == 1 && text.contains("cure: Storage Queue Data Contributor"), "{text}");
     }
 }
 

@@ -76,9 +76,12 @@ impl Rig {
         (code, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
     }
 
-    /// Runs the tool with output for people.
+    /// Runs the tool with output for people; returns what it printed, errors included.
     pub(crate) async fn text(&self, arguments: &[&str]) -> (i32, String) {
-        self.output(command(&self.account, arguments), arguments).await
+        let mut shell = Command::new("sh");
+        let tool = command(&self.account, arguments);
+        shell.args(["-c", r#"exec "$@" 2>&1"#, "sh"]).arg(tool.get_program()).args(tool.get_args());
+        self.output(shell, arguments).await
     }
 
     /// Runs the tool with limits that a shell sets.
