@@ -137,7 +137,7 @@ fn folder(place: &Place, settings: &BTreeMap<String, String>) -> Option<PathBuf>
 
 /// Reads the settings, and the files in `folder` or those of this version.
 fn read(settings: &mut BTreeMap<String, String>, folder: Option<&Path>) -> Result<Config> {
-    let own = tempfile::tempdir().context("there is no temporary folder")?;
+    let own = tempfile::tempdir().context("no temporary folder can be made, see TMPDIR")?;
     if folder.is_none() {
         for (name, content) in [HOST_JSON, FUNCTION_JSON] {
             let path = own.path().join(name);

@@ -15,7 +15,7 @@ use crate::{
     kept::{Joiner, Line},
     output::{Progress, escaped, left_if, print_json, print_line, print_lines, rfc3339, serialize_time, span},
     stored::event,
-    walk::{Unseen, look_through},
+    walk::{Hold, Unseen, look_through},
 };
 
 /// The things to list.
@@ -41,9 +41,8 @@ pub(crate) struct Arguments {
     /// Print whole messages too, and the detail of their reasons, which may repeat parts of them
     #[arg(long, requires = "each")]
     show_message: bool,
-    /// Seconds for which nobody else sees what was read, if this command is killed [default: as long as it surely takes]
-    #[arg(long, value_name = "SECONDS")]
-    hold: Option<u64>,
+    #[command(flatten)]
+    hold: Hold,
 }
 
 /// Things with one reason.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use handler::logging::steers_terminals;
 use serde::{Serialize, Serializer};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -31,7 +31,7 @@ pub(crate) fn print_lines(lines: &[(&str, String)]) -> Result<()> {
 
 /// Prints a line, and nothing in it that ends it or steers the terminal: such characters are escaped as in JSON.
 pub(crate) fn print_line(line: &str) -> Result<()> {
-    Ok(writeln!(stdout(), "{}", escaped(line))?)
+    writeln!(stdout(), "{}", escaped(line)).context("the output cannot be written")
 }
 
 /// Tells something that is no part of the result. Whether anybody reads it does not matter.

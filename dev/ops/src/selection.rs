@@ -12,7 +12,7 @@ use crate::{
     account::{Account, patiently},
     kept::{Joiner, Kept, Kind, Line},
     output::{left_if, print_json, print_lines},
-    walk::{Unseen, Walk},
+    walk::{Hold, Unseen, Walk},
 };
 
 /// The messages that are meant.
@@ -44,9 +44,8 @@ pub(crate) struct Way {
     /// Take at most so many
     #[arg(long, value_name = "MESSAGES")]
     most: Option<u64>,
-    /// Seconds for which nobody else sees what was read, if this command is killed [default: as long as it surely takes]
-    #[arg(long, value_name = "SECONDS")]
-    hold: Option<u64>,
+    #[command(flatten)]
+    hold: Hold,
 }
 
 /// What became of a message.

@@ -34,6 +34,14 @@ use crate::{
 /// Requests that are made at the same time.
 pub(crate) const AT_ONCE: usize = 32;
 
+/// The time for which messages that were read are hidden.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Hold {
+    /// Seconds for which nobody else sees what was read, if this command is killed [default: as long as it surely takes]
+    #[arg(long = "hold", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=7 * 24 * 3600))]
+    seconds: Option<u64>,
+}
+
 /// One reading of a queue.
 pub(crate) struct Walk<'a> {
     queue: &'a Queue,
@@ -83,7 +91,7 @@ impl Unseen {
 /// Looks at all messages of a queue, and leaves them there.
 pub(crate) async fn look_through(
     queue: &Queue,
-    hold: Option<u64>,
+    hold: Hold,
     mut see: impl FnMut(ReceivedMessage) -> Result<()>,
 ) -> Result<Unseen> {
     let mut walk = Walk::begin(queue, hold, None).await?;
@@ -100,12 +108,13 @@ pub(crate) async fn look_through(
 }
 
 impl<'a> Walk<'a> {
-    /// Begins to read a queue, up to what was put there after `until`. Nobody else sees for `hold` what is read, by default
-    /// for as long as it surely takes.
-    pub(crate) async fn begin(queue: &'a Queue, hold: Option<u64>, until: Option<OffsetDateTime>) -> Result<Self> {
+    /// Begins to read a queue, up to what was put there after `until`. Nobody else sees for `hold` what is read.
+    pub(crate) async fn begin(queue: &'a Queue, hold: Hold, until: Option<OffsetDateTime>) -> Result<Self> {
         let length = patiently(async || queue.length().await).await?;
-        let hold = Duration::from_secs(hold.unwrap_or(60 + length / 100).min(7 * 24 * 3600));
-        let left = BufWriter::new(tempfile::tempfile().context("what is read cannot be noted in a temporary file")?);
+        let hold = Duration::from_secs(hold.seconds.unwrap_or(60 + length / 100).min(7 * 24 * 3600));
+        let left = BufWriter::new(
+            tempfile::tempfile().context("what is read cannot be noted in a temporary file, see TMPDIR")?,
+        );
         watch_signals();
         let progress = Progress::new("read");
         let (first_left, is_at_end) = (None, false);

@@ -24,7 +24,7 @@ use crate::{
     order::DOMAIN,
     output::{left_if, print_json, print_lines, when},
     stored::{Stored, event},
-    walk::Unseen,
+    walk::{Hold, Unseen},
 };
 use fate::{Fate, UNUSABLE, fate};
 use forecast::{Forecast, forecast};
@@ -46,9 +46,8 @@ pub(crate) struct Arguments {
     /// Print receipt, details and messages too
     #[arg(long)]
     show_message: bool,
-    /// Seconds for which nobody else sees what was read, if this command is killed [default: as long as it surely takes]
-    #[arg(long, value_name = "SECONDS")]
-    hold: Option<u64>,
+    #[command(flatten)]
+    hold: Hold,
 }
 
 /// All that can be said of an order.
