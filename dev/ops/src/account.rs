@@ -108,6 +108,12 @@ pub(crate) async fn patiently<T>(request: impl AsyncFnMut() -> Result<T, storage
     retry(Instant::now() + PATIENCE, backoff.delays(fastrand::Rng::new()), wait, request).await
 }
 
+/// Makes a request, and repeats it twice: enough for a service that is only slow.
+pub(crate) async fn briefly<T>(request: impl AsyncFnMut() -> Result<T, storage::Error>) -> Result<T, storage::Error> {
+    let delays = Backoff::IMPATIENT.delays(fastrand::Rng::new());
+    retry(Instant::now() + PATIENCE, delays, storage::Error::wait_before_retry, request).await
+}
+
 /// Collects the settings of the handler: the environment, with the connection of the arguments, or else the emulator.
 fn settings(place: &Place) -> Result<BTreeMap<String, String>> {
     let text = |text: std::ffi::OsString| text.into_string().ok();

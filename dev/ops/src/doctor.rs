@@ -18,7 +18,7 @@ use serde_json::Value;
 use time::Duration;
 
 use crate::{
-    account::{Account, HOST_JSON},
+    account::{Account, HOST_JSON, briefly},
     cure::cure,
     order::DOMAIN,
     output::{left_if, print_json, print_line, span},
@@ -131,7 +131,7 @@ fn host_json(folder: &Path) -> Vec<Finding> {
 }
 
 async fn clock(account: &Account) -> Finding {
-    let date = match account.service_time().await {
+    let date = match briefly(async || account.service_time().await).await {
         Err(error) => return failed("clock", &error),
         Ok(None) => {
             return wrong("clock", "the service does not tell the time", "look at the endpoint: is it a proxy?");
@@ -150,7 +150,8 @@ async fn clock(account: &Account) -> Finding {
 async fn table(account: &Account) -> Vec<Finding> {
     let key = Key::new(DOMAIN.scope, "");
     let check = |verb: &str| format!("table {}: {verb}", account.config.app.table);
-    let read = account.table.get::<Value>(&key.partition_key(), &key.record_row_key()).await;
+    let (partition_key, row_key) = (key.partition_key(), key.record_row_key());
+    let read = briefly(async || account.table.get::<Value>(&partition_key, &row_key).await).await;
     match read {
         Err(error) if error.is_table_missing() => {
             let cure = "cargo ops init, unless it was deleted by mistake: every id is new to an empty table";
@@ -162,8 +163,8 @@ async fn table(account: &Account) -> Vec<Finding> {
     let nothing =
         RowTag { row_key: key.outbox_row_key("", 0), etag: "W/\"datetime'2000-01-01T00%3A00%3A00Z'\"".to_owned() };
     let tried = [
-        ("insert", account.app.ledger.probe().await),
-        ("delete", account.app.ledger.delete_published(&key.partition_key(), &[&nothing]).await),
+        ("insert", briefly(async || account.app.ledger.probe().await).await),
+        ("delete", briefly(async || account.app.ledger.delete_published(&key.partition_key(), &[&nothing]).await).await),
     ];
     let written = tried.into_iter().map(|(verb, result)| match result {
         Ok(()) => right(check(verb), "is allowed"),
@@ -180,7 +181,7 @@ async fn queue_rights(queue: &Queue, is_needed: bool) -> Finding {
         ..ReceivedMessage::default()
     };
     // Of a message that is not there the service says so, or that its receipt is none.
-    match queue.delete(&nothing).await {
+    match briefly(async || queue.delete(&nothing).await).await {
         Err(error) if error.has_code("QueueNotFound") && is_needed => {
             return wrong(check, "is not there", "cargo ops init");
         }
@@ -190,14 +191,14 @@ async fn queue_rights(queue: &Queue, is_needed: bool) -> Finding {
         Ok(()) | Err(Error::Refused { status: 400, .. }) => {}
         Err(error) => return failed(format!("{check}: delete"), &error),
     }
-    match queue.put_hidden("probe", TOO_LONG).await {
+    match briefly(async || queue.put_hidden("probe", TOO_LONG).await).await {
         Err(Error::Refused { status: 400, .. }) => {}
         Err(error) => return failed(format!("{check}: put"), &error),
         Ok(()) => {
             return wrong(check, "took a message that it has to refuse", "look at the endpoint: is it Azure Storage?");
         }
     }
-    match queue.peek_some().await {
+    match briefly(async || queue.peek_some().await).await {
         Err(error) => failed(format!("{check}: read"), &error),
         Ok(_) => right(check, "put, read and delete are allowed"),
     }
@@ -206,7 +207,7 @@ async fn queue_rights(queue: &Queue, is_needed: bool) -> Finding {
 /// Looks whether the messages that are next are in the encoding in which the host reads them.
 async fn encoding(orders: &Queue, encoding: MessageEncoding) -> Finding {
     const CHECK: &str = "encoding of orders";
-    let seen = match orders.peek_some().await {
+    let seen = match briefly(async || orders.peek_some().await).await {
         Err(error) => return failed(CHECK, &error),
         Ok(seen) => seen,
     };
