@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use handler::storage::{Queue, queue::ReceivedMessage};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -166,8 +166,13 @@ impl<'a> Walk<'a> {
             let released = patiently(async || queue.release(&message).await).await;
             released.with_context(|| format!("what was read may stay hidden for {} s", hold.as_secs()))
         };
-        let released = stream::iter(BufReader::new(left).lines()).map(release).buffer_unordered(AT_ONCE);
-        released.try_collect::<()>().await?;
+        let mut progress = Progress::new("shown again");
+        let mut released =
+            stream::iter(BufReader::new(left).lines()).map(release).buffer_unordered(AT_ONCE).enumerate();
+        while let Some((index, released)) = released.next().await {
+            released?;
+            progress.show(index as u64 + 1);
+        }
         let (held_by_others, unread) = if is_at_end { (rest?, 0) } else { (0, rest?) };
         Ok(Unseen { interrupted: is_interrupted() && !is_at_end, unread, held_by_others })
     }
