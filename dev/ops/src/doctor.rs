@@ -164,7 +164,10 @@ async fn table(account: &Account) -> Vec<Finding> {
         RowTag { row_key: key.outbox_row_key("", 0), etag: "W/\"datetime'2000-01-01T00%3A00%3A00Z'\"".to_owned() };
     let tried = [
         ("insert", briefly(async || account.app.ledger.probe().await).await),
-        ("delete", briefly(async || account.app.ledger.delete_published(&key.partition_key(), &[&nothing]).await).await),
+        (
+            "delete",
+            briefly(async || account.app.ledger.delete_published(&key.partition_key(), &[&nothing]).await).await,
+        ),
     ];
     let written = tried.into_iter().map(|(verb, result)| match result {
         Ok(()) => right(check(verb), "is allowed"),
