@@ -6,10 +6,7 @@
 use std::{
     collections::BTreeMap,
     pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -22,7 +19,7 @@ use test_storage::Account;
 
 use crate::{
     bindings::{App, Function, MessageEncoding, Output},
-    call::Call,
+    call::{Call, Running},
     console::Console,
     failure::{Failure, time_span},
     handler_client::{Framing, HandlerClient},
@@ -53,6 +50,8 @@ pub struct Invocation {
     pub attempt: u32,
     /// The dequeue count of the message; none for timers.
     pub dequeue_count: Option<u32>,
+    /// The text of the message; none for timers.
+    pub message: Option<String>,
     /// Whether the host counts it as a success.
     pub succeeded: bool,
     /// The handler's HTTP status, if it answered.
@@ -83,7 +82,7 @@ pub(crate) struct Invoker {
     function_timeout: Option<Duration>,
     encoding: MessageEncoding,
     accounts: BTreeMap<String, Account>,
-    running: AtomicUsize,
+    running: Mutex<Vec<Running>>,
     finished: Mutex<Vec<Invocation>>,
     changed: watch::Sender<usize>,
 }
@@ -105,7 +104,7 @@ impl Invoker {
             function_timeout: app.host.function_timeout,
             encoding: app.host.queues.message_encoding,
             accounts,
-            running: AtomicUsize::new(0),
+            running: Mutex::default(),
             finished: Mutex::default(),
             changed: watch::Sender::new(0),
         })
@@ -115,9 +114,9 @@ impl Invoker {
         self.accounts.get(connection).with_context(|| format!("no account for connection '{connection}'"))
     }
 
-    /// Counts the running invocations.
-    pub(crate) fn running(&self) -> usize {
-        self.running.load(Ordering::SeqCst)
+    /// Returns the running invocations, in the order of their starts.
+    pub(crate) fn running(&self) -> MutexGuard<'_, Vec<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn finished(&self) -> MutexGuard<'_, Vec<Invocation>> {
@@ -134,7 +133,10 @@ impl Invoker {
         let Call { function, id, .. } = call;
         let name = &function.name;
         let start = Instant::now();
-        self.running.fetch_add(1, Ordering::SeqCst);
+        let message = call.message.map(str::to_owned);
+        let running =
+            Running { id, function: name.clone(), dequeue_count: call.dequeue_count, message: message.clone(), start };
+        self.running().push(running);
         self.console.information(format!("Executing 'Functions.{name}' (Reason='{}', Id={id})", call.reason));
         if let Some(details) = &call.details {
             self.console.information(format!("Trigger Details: {details}"));
@@ -158,6 +160,7 @@ impl Invoker {
             id,
             attempt: call.attempt,
             dequeue_count: call.dequeue_count,
+            message,
             succeeded: cause.is_none(),
             status: answered.then_some(answer.status),
             reason: answered.then_some(answer.reason),
@@ -169,7 +172,7 @@ impl Invoker {
             duration,
         };
         self.finished().push(invocation.clone());
-        self.running.fetch_sub(1, Ordering::SeqCst);
+        self.running().retain(|running| running.id != id);
         self.changed.send_modify(|count| *count += 1);
         invocation
     }

@@ -29,6 +29,7 @@ pub mod console;
 mod dates;
 pub mod bindings;
 
+pub use call::Running;
 pub use handler_client::Framing;
 pub use host::{LocalHost, Options};
 pub use invocation::Invocation;

@@ -18,6 +18,7 @@ use test_storage::Account;
 
 use crate::{
     bindings::{App, Trigger},
+    call::Running,
     console::{Console, Line, Sink},
     envelope::QueueMessage,
     handler_client::Framing,
@@ -165,6 +166,16 @@ impl LocalHost {
         self.state.invoker.finished().clone()
     }
 
+    /// Takes the finished invocations out of what [`Self::invocations`] returns, so that a host can run for days.
+    pub fn take_invocations(&self) -> Vec<Invocation> {
+        std::mem::take(&mut self.state.invoker.finished())
+    }
+
+    /// Returns every invocation that has not finished.
+    pub fn running(&self) -> Vec<Running> {
+        self.state.invoker.running().clone()
+    }
+
     /// Waits until the finished invocations are as wanted, and returns them.
     ///
     /// # Errors
@@ -186,7 +197,7 @@ impl LocalHost {
     /// When that takes longer than the limit, or the account cannot be reached.
     pub async fn drain(&self, account: &Account, queue: &str, limit: Duration) -> Result<()> {
         let empty = async {
-            while !(self.state.invoker.running() == 0 && account.queue_length(queue).await? == 0) {
+            while !(self.state.invoker.running().is_empty() && account.queue_length(queue).await? == 0) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             anyhow::Ok(())
@@ -229,6 +240,11 @@ impl LocalHost {
     /// When it is not running.
     pub fn kill_worker(&self) -> Result<()> {
         self.state.invoker.worker.kill()
+    }
+
+    /// Kills the handler and starts it again as after a timeout, which the host does not count as an error.
+    pub async fn restart_worker(&self) {
+        self.state.invoker.worker.restart(self.worker_pid()).await;
     }
 
     /// Returns why the host stopped by itself, if it did.

@@ -35,6 +35,7 @@ impl Delivery<'_> {
             dequeue_count: Some(message.dequeue_count),
             reason,
             details,
+            message: Some(&message.content),
             body: envelope::queue(&invocation_data, message).into(),
         };
         invoker.invoke(call).await

@@ -215,6 +215,7 @@ impl Timer {
             dequeue_count: None,
             reason: &reason,
             details: None,
+            message: None,
             body: envelope::timer(&invocation_data, info, retry.as_ref(), input).into(),
         };
         self.invoker.invoke(call).await

@@ -159,6 +159,12 @@ impl FaultProxy {
         lock(&self.shared.carried_out).clone()
     }
 
+    /// Takes what [`Self::carried_out`] returns and starts counting anew, so that a proxy can run for days.
+    pub fn take_carried_out(&self) -> Vec<Request> {
+        lock(&self.shared.requests).clear();
+        std::mem::take(&mut lock(&self.shared.carried_out))
+    }
+
     /// Starts counting anew.
     pub fn forget(&self) {
         lock(&self.shared.requests).clear();

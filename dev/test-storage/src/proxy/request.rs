@@ -8,6 +8,7 @@ use hyper::{
     body::{Body, Incoming},
     header::{HeaderName, HeaderValue},
 };
+use quick_xml::escape::unescape;
 
 use crate::kind::Kind;
 
@@ -24,6 +25,16 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Bytes,
+}
+
+impl Request {
+    /// Returns the text of the message that the request puts on a queue.
+    #[must_use]
+    pub fn message_text(&self) -> Option<String> {
+        let body = std::str::from_utf8(&self.body).ok()?;
+        let (_, text) = body.split_once("<MessageText>")?;
+        Some(unescape(text.split_once("</MessageText>")?.0).ok()?.into_owned())
+    }
 }
 
 /// A request of which the head and at least half of the body have arrived.
