@@ -8,6 +8,7 @@ pub use samples::{Sample, samples};
 
 use std::{
     env,
+    ffi::OsString,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -18,6 +19,8 @@ use tokio::process::Command;
 
 /// The folder of the workspace, as seen from this crate.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+/// The starts of the names of variables that Cargo sets about the package that it runs.
+const OF_PACKAGE: [&str; 2] = ["CARGO_MANIFEST_", "CARGO_PKG_"];
 
 /// Returns the folder with `host.json`.
 ///
@@ -67,6 +70,12 @@ async fn build(root: &Path, program: &str, arguments: &[&str], flags: Option<&[S
     let mut command = Command::new(cargo);
     if let Some(flags) = flags {
         command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    }
+    // `cargo run` sets these, and a build script that reads them would run again, and half of the handler be built anew.
+    let of_package =
+        |name: &OsString| name.to_str().is_some_and(|name| OF_PACKAGE.iter().any(|start| name.starts_with(start)));
+    for (name, _) in env::vars_os().filter(|(name, _)| of_package(name)) {
+        command.env_remove(name);
     }
     command
         .args(["build", "--locked", "--bin", program])
