@@ -4,6 +4,9 @@
 
 mod demo;
 mod start;
+mod core_tools;
+mod storage;
+mod page;
 mod send;
 mod queues;
 

@@ -1,4 +1,4 @@
-//! The queues and the table of the app.
+//! The queues, the table and the timer of the app.
 
 /// The queue of orders.
 pub(crate) const ORDERS: &str = "orders";
@@ -11,3 +11,5 @@ pub(crate) const EVENTS: &str = "order-events";
 pub(crate) const QUEUES: [&str; 4] = [ORDERS, QUARANTINE, POISON, EVENTS];
 /// The table of records and events.
 pub(crate) const TABLE: &str = "idempotency";
+/// The function that the timer calls.
+pub(crate) const TIMER: &str = "scheduled_with_retry";

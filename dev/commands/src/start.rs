@@ -2,39 +2,35 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     env,
-    net::{Ipv4Addr, TcpStream},
+    future::pending,
     path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use tokio::{
-    process::Command,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::signal::unix::{SignalKind, signal};
 
 use local_host::{
     LocalHost, Options,
     bindings::{local_http_port, local_settings},
-    console,
+    console::Sink,
 };
-use test_storage::{
-    Account, Azurite,
-    azurite::{Persistence, Ports, STANDARD_PORTS},
-};
-use workspace::{app_root, build_handler, target_folder};
+use test_storage::Account;
+use workspace::{app_root, build_handler, samples};
 
-use crate::queues::QUEUES;
+use crate::{
+    core_tools,
+    page::{self, Page, Storage},
+    queues::QUEUES,
+    storage,
+};
 
 /// The port of `func start` too.
 const ADMIN_PORT: u16 = 7071;
-const EXECUTABLE: &str = "AzureFunctionsJobHost__customHandler__description__defaultExecutablePath";
+const PAGE_PORT: u16 = 7070;
 const STORAGE: &str = "AzureWebJobsStorage";
-/// Core Tools end within two seconds of Ctrl-C, and tell their version sooner.
-const CORE_TOOLS_LIMIT: Duration = Duration::from_secs(10);
 
 /// The arguments of `cargo start`.
 #[derive(Args)]
@@ -60,42 +56,125 @@ enum Host {
     Local,
     /// `func start`
     CoreTools,
+    /// None: storage and the page alone, for a `func start` of your own
+    None,
+}
+
+/// The app that is started.
+struct App {
+    root: PathBuf,
+    /// Only of this repository's app, since it shows what that stores.
+    page: Option<Page>,
+    account: Account,
+    /// The port of the admin endpoint, 0 for any.
+    port: u16,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
-    let root = match &arguments.app {
-        None => app_root()?,
-        Some(folder) => folder.canonicalize().with_context(|| format!("--app {}", folder.display()))?,
+    let (root, page) = match &arguments.app {
+        None => {
+            let root = app_root()?;
+            let samples = samples(&root).unwrap_or_default();
+            let page = Page::open(if arguments.free_ports { 0 } else { PAGE_PORT }, &samples).await?;
+            (root, Some(page))
+        }
+        Some(folder) => (folder.canonicalize().with_context(|| format!("--app {}", folder.display()))?, None),
     };
     let settings_file = settings_file(&root)?;
     let port = free_admin_port(&arguments, &settings_file)?;
     let func = core_tools(&arguments).await?;
-    let azurite = start_storage(arguments.free_ports).await?;
+    let azurite = storage::start(arguments.free_ports).await?;
     let account = match &azurite {
         Some(azurite) => azurite.development_account()?,
         None => Account::from_connection_string("UseDevelopmentStorage=true")?,
     };
-    let ended = async {
-        let executable = if arguments.app.is_none() { Some(prepare(&root, &account).await?) } else { None };
-        if port != 0 && arguments.app.is_none() {
-            print_help(port);
-        }
-        match func {
-            Some(func) => run_core_tools(&func, &root, executable.as_deref(), port).await,
-            None => {
-                let mut settings = settings(&settings_file)?;
-                if arguments.free_ports {
-                    settings.insert(STORAGE.to_owned(), account.connection_string());
-                }
-                run_local_host(root, executable, settings, port).await
-            }
-        }
-    };
-    let ended = ended.await;
+    let ended = App { root, page, account, port }.run(&arguments, func, &settings_file).await;
     if let Some(azurite) = azurite {
         azurite.stop().await?;
     }
     ended
+}
+
+impl App {
+    async fn run(self, arguments: &Arguments, func: Option<PathBuf>, settings_file: &Path) -> Result<()> {
+        let is_ours = arguments.app.is_none();
+        if is_ours {
+            for queue in QUEUES {
+                self.account.create_queue(queue).await?;
+            }
+        }
+        if arguments.host == Some(Host::None) {
+            println!("Host:      none; run `cargo build` and then `func start` in another terminal");
+            return interrupted(self.watch_storage()).await;
+        }
+        let mut executable = None;
+        if is_ours {
+            println!("Building the handler …");
+            executable = Some(build_handler(&self.root).await?);
+        }
+        if self.port != 0 && is_ours {
+            print_help(self.port);
+        }
+        if let Some(func) = func {
+            return self.run_core_tools(&func, executable.as_deref()).await;
+        }
+        let mut settings = settings(settings_file)?;
+        if arguments.free_ports {
+            settings.insert(STORAGE.to_owned(), self.account.connection_string());
+        }
+        self.run_local_host(executable, settings).await
+    }
+
+    async fn run_local_host(self, executable: Option<PathBuf>, mut settings: BTreeMap<String, String>) -> Result<()> {
+        println!("Host:      the local host, which behaves as `func start` does");
+        // Of an account that is not the emulator's the host tells better than we do.
+        let account = settings.get(STORAGE).and_then(|text| Account::from_connection_string(text).ok());
+        let page = match self.page.as_ref().zip(account) {
+            Some((page, account)) => Some((page, page.proxied(account).await?)),
+            None => None,
+        };
+        if let Some((_, storage)) = &page {
+            settings.insert(STORAGE.to_owned(), storage.app_account().connection_string());
+        }
+        let (admin_port, sink) = (Some(self.port), Some::<Sink>(page::console_line));
+        let options = Options { app_root: self.root, settings, executable, admin_port, sink, ..Options::default() };
+        let host = LocalHost::start(options).await?;
+        if let Some(port) = host.admin_port() {
+            println!("Endpoint:  http://localhost:{port}/admin/functions");
+        }
+        print_functions(&host);
+        let watch = async {
+            match &page {
+                Some((page, storage)) => page.watch(storage, Some(&host), host.admin_port()).await,
+                None => pending().await,
+            }
+        };
+        let stopped = tokio::select! {
+            reason = host.wait_until_stopped() => Err(anyhow::anyhow!("the host has stopped: {reason}")),
+            result = interrupted(watch) => result,
+        };
+        println!("Stopping …");
+        host.stop().await;
+        stopped
+    }
+
+    async fn run_core_tools(self, func: &Path, executable: Option<&Path>) -> Result<()> {
+        let mut child = core_tools::start(func, &self.root, executable, self.port)?;
+        tokio::select! {
+            status = child.wait() => bail!("func start has ended: {}; --host local does without it", status?),
+            result = interrupted(self.watch_storage()) => result?,
+        }
+        core_tools::stop(child).await
+    }
+
+    /// Shows the storage of an app that somebody else runs.
+    async fn watch_storage(&self) -> Infallible {
+        let port = (self.port != 0).then_some(self.port);
+        match &self.page {
+            Some(page) => page.watch(&Storage::alone(self.account.clone()), None, port).await,
+            None => pending().await,
+        }
+    }
 }
 
 /// Returns the port of the admin endpoint, on which nobody may listen yet; 0 for any.
@@ -104,55 +183,24 @@ fn free_admin_port(arguments: &Arguments, settings_file: &Path) -> Result<u16> {
         return Ok(0);
     }
     let port = arguments.port.or(local_http_port(settings_file)?).unwrap_or(ADMIN_PORT);
+    // With no host of ours it is where somebody else's is.
     ensure!(
-        !is_taken(port),
+        arguments.host == Some(Host::None) || !storage::is_taken(port),
         "port {port} is taken, perhaps by another host: end it, or choose another port with --port, Host.LocalHttpPort \
          in local.settings.json or --free-ports"
     );
     Ok(port)
 }
 
-fn is_taken(port: u16) -> bool {
-    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
-}
-
-/// Returns the path of `func`, if it is to be used and is Core Tools.
+/// Returns the path of `func`, if it is to be used.
 async fn core_tools(arguments: &Arguments) -> Result<Option<PathBuf>> {
     let wanted = arguments.host == Some(Host::CoreTools);
     let alone = arguments.app.is_some() || arguments.free_ports;
-    if arguments.host == Some(Host::Local) || (alone && !wanted) {
+    if matches!(arguments.host, Some(Host::Local | Host::None)) || (alone && !wanted) {
         return Ok(None);
     }
     ensure!(!arguments.free_ports, "--free-ports is for the local host: use --port with Core Tools");
-    let Some(func) = find_on_path("func") else {
-        ensure!(!wanted, "there is no `func` on PATH: install Core Tools, or use --host local");
-        return Ok(None);
-    };
-    let version = version(&func).await;
-    let major = version.split_once('.').and_then(|(major, _)| major.parse::<u32>().ok());
-    if major.is_some_and(|major| major >= 4) {
-        return Ok(Some(func));
-    }
-    let text = format!("{} is not Core Tools 4: `func --version` says '{version}'", func.display());
-    ensure!(!wanted, "{text}; put Core Tools before it on PATH, or use --host local");
-    println!("Host:      {text}");
-    Ok(None)
-}
-
-async fn version(func: &Path) -> String {
-    let mut command = Command::new(func);
-    let output = command.arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
-    let Ok(Ok(output)) = tokio::time::timeout(CORE_TOOLS_LIMIT, output).await else { return "nothing".to_owned() };
-    String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned()
-}
-
-/// Creates the queues and builds the handler of this repository's app.
-async fn prepare(root: &Path, account: &Account) -> Result<PathBuf> {
-    for queue in QUEUES {
-        account.create_queue(queue).await?;
-    }
-    println!("Building the handler …");
-    build_handler(root).await
+    core_tools::find(wanted).await
 }
 
 /// Returns the file of the developer's settings, copied from the example the first time.
@@ -167,39 +215,6 @@ fn settings_file(root: &Path) -> Result<PathBuf> {
         println!("Copied local.settings.json.example to local.settings.json: edit it as you like, git ignores it.");
     }
     Ok(file)
-}
-
-/// Starts Azurite, unless another emulator is there already.
-async fn start_storage(free_ports: bool) -> Result<Option<Azurite>> {
-    if free_ports {
-        let azurite = Azurite::start(Ports::Free, Persistence::Memory).await?;
-        let [blob, queue, table] = azurite.ports();
-        println!("Storage:   Azurite on ports {blob} (blobs), {queue} (queues) and {table} (tables); data in memory");
-        println!("           {}", azurite.development_account()?.connection_string());
-        return Ok(Some(azurite));
-    }
-    let taken: Vec<u16> = STANDARD_PORTS.into_iter().filter(|port| is_taken(*port)).collect();
-    if taken.is_empty() {
-        let folder = target_folder().join("azurite-data");
-        println!("Storage:   starting Azurite on ports 10000, 10001 and 10002; data in {}", folder.display());
-        let azurite = Azurite::start(Ports::Standard, Persistence::Folder(folder.clone())).await;
-        let cure = || format!("Azurite does not start: if its data is damaged, delete {}", folder.display());
-        return azurite.map(Some).with_context(cure);
-    }
-    let cure = "stop what listens there, or use --free-ports";
-    ensure!(
-        taken.len() == STANDARD_PORTS.len(),
-        "of the ports {STANDARD_PORTS:?} of Azurite {taken:?} are taken: {cure}"
-    );
-    match Account::from_connection_string("UseDevelopmentStorage=true")?.queue_length(QUEUES[0]).await {
-        Err(error) if error.status() != Some(404) => {
-            Err(error).with_context(|| format!("ports {STANDARD_PORTS:?} are taken, but not by Azurite: {cure}"))
-        }
-        _ => {
-            println!("Storage:   an Azurite is running already on ports 10000, 10001 and 10002.");
-            Ok(None)
-        }
-    }
 }
 
 fn print_help(port: u16) {
@@ -227,29 +242,6 @@ fn settings(file: &Path) -> Result<BTreeMap<String, String>> {
     Ok(settings)
 }
 
-async fn run_local_host(
-    app_root: PathBuf,
-    executable: Option<PathBuf>,
-    settings: BTreeMap<String, String>,
-    port: u16,
-) -> Result<()> {
-    println!("Host:      the local host, which behaves as `func start` does");
-    let (admin_port, sink) = (Some(port), Some::<console::Sink>(console::print));
-    let host =
-        LocalHost::start(Options { app_root, settings, executable, admin_port, sink, ..Options::default() }).await?;
-    if let Some(port) = host.admin_port() {
-        println!("Endpoint:  http://localhost:{port}/admin/functions");
-    }
-    print_functions(&host);
-    let stopped = tokio::select! {
-        reason = host.wait_until_stopped() => Err(anyhow::anyhow!("the host has stopped: {reason}")),
-        result = interrupted() => result,
-    };
-    println!("Stopping …");
-    host.stop().await;
-    stopped
-}
-
 /// Lists the functions as Core Tools do.
 fn print_functions(host: &LocalHost) {
     println!("\nFunctions:\n");
@@ -258,36 +250,12 @@ fn print_functions(host: &LocalHost) {
     }
 }
 
-async fn run_core_tools(func: &Path, root: &Path, executable: Option<&Path>, port: u16) -> Result<()> {
-    println!("Host:      {}\n", func.display());
-    let mut child = Command::new(func)
-        .args(["start", "--port", &port.to_string()])
-        .current_dir(root)
-        .envs(executable.map(|executable| (EXECUTABLE, executable)))
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("cannot run {}", func.display()))?;
-    tokio::select! {
-        status = child.wait() => bail!("func start has ended: {}; --host local does without it", status?),
-        result = interrupted() => result?,
-    }
-    // Ctrl-C reached it as well; a signal to us alone did not.
-    if tokio::time::timeout(CORE_TOOLS_LIMIT, child.wait()).await.is_err() {
-        child.kill().await?;
-    }
-    Ok(())
-}
-
-/// Waits for Ctrl-C or a polite kill.
-async fn interrupted() -> Result<()> {
+/// Does something until Ctrl-C or a polite kill.
+async fn interrupted(meanwhile: impl Future<Output = Infallible>) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         result = tokio::signal::ctrl_c() => Ok(result?),
         _ = terminate.recv() => Ok(()),
+        never = meanwhile => match never {},
     }
-}
-
-fn find_on_path(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }

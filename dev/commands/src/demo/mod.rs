@@ -24,11 +24,10 @@ use test_storage::{
 };
 use workspace::{Sample, app_root, build_handler, heading, samples};
 
-use crate::queues::{ORDERS, QUEUES, TABLE};
+use crate::queues::{ORDERS, QUEUES, TABLE, TIMER};
 
 use promises::Outcome;
 
-const TIMER: &str = "scheduled_with_retry";
 const DUPLICATE: &str = "duplicate";
 /// Far more than a laptop needs, far less than anybody waits.
 const LIMIT: Duration = Duration::from_secs(60);
