@@ -93,9 +93,11 @@ fn chain(body: &[u8], attempt: &Attempt) -> (Decided, actix_web::HttpResponse) {
 fn bench_batch(criterion: &mut Criterion, attempt: &Attempt) {
     let runtime = runtime();
     let table = Table::new(&account(), "idempotency", canned(StatusCode::Accepted, BATCH_TYPE, batch_answer()));
-    let operation = read_and_decide(&DOMAIN, MessageEncoding::Base64, r#"{"id":"order-123","amount":42}"#, attempt)
-        .unwrap()
-        .operation;
+    let decide = || {
+        let decided = read_and_decide(&DOMAIN, MessageEncoding::Base64, r#"{"id":"order-123","amount":42}"#, attempt);
+        decided.unwrap().operation
+    };
+    let operation = decide();
     let retention = time::Duration::days(30);
     let rows = || rows(&operation, attempt.began, retention);
     case(criterion, "batch: rows", rows);
@@ -106,8 +108,8 @@ fn bench_batch(criterion: &mut Criterion, attempt: &Attempt) {
     case(criterion, "batch: storage::batch::to_strict_multipart", || batch::to_strict_multipart(&request));
     case(criterion, "batch: storage::batch::check_answer", || batch::check_answer(BATCH_TYPE, &answer, 3).unwrap());
     let ledger = Ledger::new(table, retention, false);
-    let commit = || runtime.block_on(ledger.commit(&operation, attempt)).unwrap();
-    case(criterion, "batch: idempotency::Ledger::commit", commit);
+    let decide_and_commit = || runtime.block_on(ledger.commit(&mut decide(), attempt)).unwrap();
+    case(criterion, "batch: decide, and idempotency::Ledger::commit", decide_and_commit);
 }
 
 /// The two requests that publish an event.
