@@ -11,6 +11,7 @@
 // Each imports only from those below it.
 mod measure;
 mod startup;
+mod picture;
 mod report;
 mod step;
 mod plan;
@@ -79,6 +80,12 @@ struct Arguments {
     /// One long run of so many orders at the last concurrency, to see whether memory grows
     #[arg(long, conflicts_with = "orders", value_parser = value_parser!(u64).range(LEGS..))]
     total: Option<u64>,
+    /// Takes every step with this program too, right before ours: benches/baseline, or an earlier handler
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// The file to draw throughput and latency in, as SVG
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
     /// The file to write the numbers to, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -105,9 +112,13 @@ async fn run(arguments: Arguments) -> Result<()> {
     let Arguments { storage, latency, duplicates, medium, large, .. } = arguments;
     let mix = Mix { duplicates, medium, large };
     let step_limit = if arguments.total.is_some() { LEG_LIMIT } else { STEP_LIMIT };
-    let plan = Plan { executable, root, storage, latency, mix, steps: steps(&arguments), step_limit };
+    let baseline = arguments.baseline.as_deref().map(existing).transpose()?;
+    let plan = Plan { executable, baseline, root, storage, latency, mix, steps: steps(&arguments), step_limit };
     let report = measure(&plan, print_progress).await?;
     show(&report);
+    if let Some(file) = arguments.picture {
+        picture::draw(&report, &file)?;
+    }
     if let Some(file) = arguments.json {
         let text = serde_json::to_string_pretty(&report)? + "\n";
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
@@ -117,10 +128,14 @@ async fn run(arguments: Arguments) -> Result<()> {
 
 async fn executable(given: Option<&Path>, root: &Path) -> Result<PathBuf> {
     if let Some(file) = given {
-        return file.canonicalize().with_context(|| format!("no handler {}", file.display()));
+        return existing(file);
     }
     println!("Building the handler as it is released …");
     build_release(root, "handler", &[], None).await
+}
+
+fn existing(program: &Path) -> Result<PathBuf> {
+    program.canonicalize().with_context(|| format!("no handler {}", program.display()))
 }
 
 fn steps(arguments: &Arguments) -> Vec<(usize, u64)> {
@@ -166,6 +181,7 @@ fn show(report: &Report) {
         ],
     );
     show_costs(report);
+    show_ratios(report);
     show_requests(report);
     show_checks(report);
 }
@@ -205,6 +221,25 @@ fn show_costs(report: &Report) {
     if report.steps.iter().any(|step| step.cpu_per_1000.is_none()) {
         println!("  This system has no /proc: processor time and memory are not known.");
     }
+}
+
+fn show_ratios(report: &Report) {
+    if report.baseline.is_empty() {
+        return;
+    }
+    heading("Ratios to the baseline, which took each step right before");
+    let ratio = |ours: f64, theirs: f64| format!("{:.2}", ours / theirs);
+    let rows = report.steps.iter().zip(&report.baseline).map(|(ours, theirs)| {
+        vec![
+            ours.concurrency.to_string(),
+            format!("{:.0}", theirs.orders_per_second),
+            ratio(ours.orders_per_second, theirs.orders_per_second),
+            ratio(ours.p50_ms, theirs.p50_ms),
+            ours.cpu_per_1000.zip(theirs.cpu_per_1000).map_or_else(unknown, |(ours, theirs)| ratio(ours, theirs)),
+        ]
+    });
+    let titles = ["in flight", "baseline orders/s", "orders/s", "p50", "handler CPU"];
+    print_table(&titles, &rows.collect::<Vec<_>>());
 }
 
 fn show_requests(report: &Report) {

@@ -1,7 +1,10 @@
 //! The measurement: starts storage and handler, takes one step after the other, and holds what is stored against what
 //! was sent: a number is worth nothing if an order got lost.
 
-use std::time::Duration;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 
@@ -27,6 +30,8 @@ const TABLE: &str = "idempotency";
 const PREFIXES: [&str; 3] = ["record~", "expiry~", "outbox~"];
 /// An idle process has nothing left to do after this.
 const SETTLED: Duration = Duration::from_millis(200);
+/// What is not published after this is left to the timer.
+const PUBLISHING_LIMIT: Duration = Duration::from_secs(30);
 /// Runs before this number are for the start-up.
 const FIRST_RUN: u8 = 1;
 
@@ -40,39 +45,74 @@ enum Running {
     },
 }
 
-/// Does what the plan says. `on_step` is told of every step when it is done.
+/// A program that is measured, with a storage of its own.
+struct Subject {
+    handler: Handler,
+    storage: Running,
+    report: Report,
+}
+
+/// Does what the plan says: every step with each of its programs, one after the other. `on_step` is told of every step of
+/// the first when it is done.
 pub(crate) async fn measure(plan: &Plan, on_step: impl Fn(&StepReport)) -> Result<Report> {
-    let storage = Running::start(plan).await?;
-    storage.account().create_queue(EVENTS).await?;
-    let connection = storage.account().connection_string();
-    let program = Program { executable: &plan.executable, root: &plan.root, connection: &connection };
-    let startup = startup::measure(program, &Orders::new(plan.mix, 0)?).await?;
-    let mut report = Report::new(plan, startup);
-    let mut handler = Handler::spawn(program)?;
-    startup::wait_until_ready(&mut handler).await?;
-    tokio::time::sleep(SETTLED).await;
-    report.startup.idle_kib = handler.memory().map(|memory| memory.now);
+    let mut subject = Subject::start(plan, &plan.executable).await?;
+    let mut baseline = match &plan.baseline {
+        Some(executable) => Some(Subject::start(plan, executable).await?),
+        None => None,
+    };
     for (&(concurrency, orders), run) in plan.steps.iter().zip(FIRST_RUN..) {
-        let step = Step { port: handler.port, concurrency, orders, limit: plan.step_limit };
-        let measured = measure_step(step, Orders::new(plan.mix, run)?, (&handler, &storage)).await;
-        let measured = measured.with_context(|| handler.complaint())?;
-        on_step(&measured);
-        report.steps.push(measured);
+        if let Some(baseline) = &mut baseline {
+            baseline.step(plan, (concurrency, orders, run)).await?;
+        }
+        subject.step(plan, (concurrency, orders, run)).await?;
+        subject.report.steps.last().into_iter().for_each(&on_step);
     }
-    // It finds nothing to do, if all went well.
-    startup::wait_until_ready(&mut handler).await?.tick().await.context("the timer")?;
-    report.check(&storage.stored().await?);
+    let mut report = subject.end().await?;
+    if let Some(baseline) = baseline {
+        report.baseline = baseline.report.steps;
+    }
     Ok(report)
+}
+
+impl Subject {
+    async fn start(plan: &Plan, executable: &Path) -> Result<Self> {
+        let storage = Running::start(plan).await?;
+        storage.account().create_queue(EVENTS).await?;
+        let connection = storage.account().connection_string();
+        let program = Program { executable, root: &plan.root, connection: &connection };
+        let startup = startup::measure(program, &Orders::new(plan.mix, 0)?).await?;
+        let mut report = Report::new(plan, startup);
+        let mut handler = Handler::spawn(program)?;
+        startup::wait_until_ready(&mut handler).await?;
+        tokio::time::sleep(SETTLED).await;
+        report.startup.idle_kib = handler.memory().map(|memory| memory.now);
+        Ok(Self { handler, storage, report })
+    }
+
+    async fn step(&mut self, plan: &Plan, (concurrency, orders, run): (usize, u64, u8)) -> Result<()> {
+        let step = Step { port: self.handler.port, concurrency, orders, limit: plan.step_limit };
+        let measured = measure_step(step, Orders::new(plan.mix, run)?, (&self.handler, &self.storage)).await;
+        self.report.steps.push(measured.with_context(|| self.handler.complaint())?);
+        Ok(())
+    }
+
+    async fn end(mut self) -> Result<Report> {
+        // It finds nothing to do, if all went well.
+        startup::wait_until_ready(&mut self.handler).await?.tick().await.context("the timer")?;
+        self.report.check(&self.storage.stored().await?);
+        Ok(self.report)
+    }
 }
 
 async fn measure_step(step: Step, orders: Orders, (handler, storage): (&Handler, &Running)) -> Result<StepReport> {
     let usage = || Usage { handler_cpu: handler.cpu_time(), load_cpu: own_cpu_time(), counts: storage.counts() };
     let before = usage();
     let done = step::run(step, orders).await?;
+    let peak = handler.memory();
+    storage.wait_for_publishing().await?;
     let mut report = StepReport::new(step.concurrency, (step.orders, &done), usage().since(&before));
-    let memory = handler.memory();
-    report.resident_kib = memory.map(|memory| memory.now);
-    report.peak_kib = memory.map(|memory| memory.peak);
+    report.resident_kib = peak.map(|memory| memory.now);
+    report.peak_kib = handler.memory().map(|memory| memory.peak);
     Ok(report)
 }
 
@@ -101,6 +141,15 @@ impl Running {
             Self::Fast(storage) => Some(storage.counts()),
             Self::Azurite { .. } => None,
         }
+    }
+
+    /// Waits until what is published behind the answers is published, if the program does that.
+    async fn wait_for_publishing(&self) -> Result<()> {
+        let end = Instant::now() + PUBLISHING_LIMIT;
+        while self.stored().await?.left > 0 && Instant::now() < end {
+            tokio::time::sleep(SETTLED).await;
+        }
+        Ok(())
     }
 
     async fn stored(&self) -> Result<Stored> {

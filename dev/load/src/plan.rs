@@ -22,6 +22,8 @@ impl fmt::Display for Storage {
 /// The plan of a measurement.
 pub(crate) struct Plan {
     pub(crate) executable: PathBuf,
+    /// Program that does the same steps, for comparison.
+    pub(crate) baseline: Option<PathBuf>,
     /// The folder with `host.json`.
     pub(crate) root: PathBuf,
     pub(crate) storage: Storage,

@@ -16,6 +16,9 @@ pub(crate) struct Report {
     pub(crate) binary_bytes: u64,
     pub(crate) startup: Startup,
     pub(crate) steps: Vec<StepReport>,
+    /// The same steps with another program, each right before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) baseline: Vec<StepReport>,
     /// The checks of what is stored in the end.
     pub(crate) checks: Vec<Check>,
 }
@@ -148,6 +151,7 @@ impl Report {
             binary_bytes,
             startup,
             steps: Vec::new(),
+            baseline: Vec::new(),
             checks: Vec::new(),
         }
     }

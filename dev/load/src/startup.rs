@@ -40,7 +40,9 @@ async fn start(program: Program<'_>, orders: &Orders, number: u64) -> Result<(Du
     let mut client = wait_until_ready(&mut handler).await?;
     let ready = handler.spawned.elapsed();
     client.order(Uuid::from_u128(number.into()), orders.body(number)).await?;
-    Ok((ready, handler.spawned.elapsed()))
+    let first_order = handler.spawned.elapsed();
+    handler.stop().await?;
+    Ok((ready, first_order))
 }
 
 /// Probes the handler until it answers, and leaves the connection open.

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy's leave for tests does not reach the functions beside them")]
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -37,9 +37,12 @@ fn every_order_is_counted_and_every_storage_request_it_costs() {
         let duplicates = step["duplicates"].as_f64().unwrap();
         assert!(step["orders"] == 200 && duplicates > 0.0, "{step}");
         let (new, known) = ((200.0 - duplicates) / 200.0, duplicates / 200.0);
-        // A new order: its transaction, its event, and the row of the event. A duplicate: the transaction, and a look.
-        let expected = json!({ "batch": 1.0, "delete": new, "put": new, "get": known });
-        assert_eq!(step["requests_per_order"], expected);
+        // A new order: its transaction, its event, and the row of the event, alone or with others. A duplicate: the
+        // transaction, and a look.
+        let requests = &step["requests_per_order"];
+        let number = |kind: &str| requests[kind].as_f64().unwrap_or_default();
+        assert_eq!((number("put"), number("get")), (new, known), "{requests}");
+        assert!(number("batch") >= 1.0 && number("batch") + number("delete") <= 1.0 + new, "{requests}");
         assert!(step["cpu_per_1000"].as_f64().is_none_or(|seconds| seconds > 0.0), "{step}");
     }
     let checks = report["checks"].as_array().unwrap();
