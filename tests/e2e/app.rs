@@ -1,8 +1,14 @@
 //! One app for one test: its own storage account, its own handler process, proxies in front of its tables and queues.
 
-use local_host::{Invocation, LocalHost, Options, bindings::local_settings};
+use crate::host::Host;
+use local_host::{Invocation, Options, bindings::local_settings};
 use serde_json::Value;
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+    time::Duration,
+};
 use test_storage::{Account, Fault, FaultProxy, Kind, Request, Row, Service, azurite, from_base64};
 use time::OffsetDateTime;
 use tokio::{
@@ -16,14 +22,13 @@ pub(crate) const TABLE: &str = "idempotency";
 /// The library with the domain of these tests.
 pub(crate) const HANDLER: &str = env!("CARGO_BIN_EXE_test-handler");
 
-/// Long enough for a busy machine: no test waits for it unless it fails.
-pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) use crate::host::LIMIT;
 
 pub(crate) struct App {
     pub(crate) account: Account,
     pub(crate) tables: FaultProxy,
     pub(crate) queues: FaultProxy,
-    pub(crate) host: LocalHost,
+    pub(crate) host: Host,
     _shows_soon: FaultProxy,
 }
 
@@ -36,10 +41,10 @@ impl Machine {
         Self(Some(runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()))
     }
 
-    async fn host(&self, options: Options) -> LocalHost {
+    async fn host(&self, options: Options) -> Host {
         match &self.0 {
-            Some(runtime) => runtime.spawn(LocalHost::start(options)).await.unwrap().unwrap(),
-            None => LocalHost::start(options).await.unwrap(),
+            Some(runtime) => runtime.spawn(Host::start(options)).await.unwrap().unwrap(),
+            None => Host::start(options).await.unwrap(),
         }
     }
 
@@ -84,8 +89,8 @@ impl App {
         let shows_soon = FaultProxy::start(&account, Service::Queue).await.unwrap();
         shows_soon.set_rule(show_soon(account.sas().to_owned()));
         let queues = FaultProxy::start(&shows_soon.account(&account), Service::Queue).await.unwrap();
-        let settings = settings(&queues.account(&tables.account(&account)), changes);
-        let options = Options { executable: Some(executable.to_owned()), ..options(settings) };
+        let options = options(&queues.account(&tables.account(&account)), changes);
+        let options = Options { executable: Some(executable.to_owned()), ..options };
         let host = machine.host(options).await;
         // Why a handler did not start is on the console only.
         host.ready().await.unwrap_or_else(|error| panic!("{error:#}\n{:#?}", host.lines()));
@@ -93,9 +98,9 @@ impl App {
     }
 
     /// Starts another host with another handler on the same storage.
-    pub(crate) async fn second_instance(&self) -> LocalHost {
+    pub(crate) async fn second_instance(&self) -> Host {
         let account = self.queues.account(&self.tables.account(&self.account));
-        let host = LocalHost::start(options(settings(&account, &[]))).await.unwrap();
+        let host = Host::start(options(&account, &[])).await.unwrap();
         host.ready().await.unwrap();
         host
     }
@@ -263,9 +268,11 @@ pub(crate) fn is_probe(request: &Request) -> bool {
     String::from_utf8_lossy(&request.body).contains(r#""PartitionKey":"probe""#)
 }
 
-/// Says whether a request is the handler's: it signs what it asks for, the host does not.
+/// Says whether a request is the handler's: it signs what it asks for. The local host does not, and the client of the real
+/// one gives its name.
 pub(crate) fn is_signed(request: &Request) -> bool {
-    request.headers.iter().any(|(name, _)| name == "authorization")
+    let is_signed = request.headers.iter().any(|(name, _)| name == "authorization");
+    is_signed && !request.headers.iter().any(|(name, value)| name == "user-agent" && value.starts_with("azsdk-net"))
 }
 
 /// Makes the rule that a message which the handler hides for longer is seen after a second. A request with another target
@@ -316,9 +323,29 @@ pub(crate) fn app_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns the example settings of the repository over `account`, with short polling intervals and a timer that only the
-/// test fires.
-pub(crate) fn settings(account: &Account, changes: &[(&str, &str)]) -> BTreeMap<String, String> {
+/// Writes the files of the app that a host reads, after a change to `host.json` and the `function.json` of the queue.
+pub(crate) fn write_app(folder: &Path, change: impl Fn(&mut Value, &mut Value)) {
+    let names = ["host.json", "queue_with_idempotency/function.json", "scheduled_with_retry/function.json"];
+    let read = |name| serde_json::from_slice(&fs::read(app_root().join(name)).unwrap()).unwrap();
+    let [mut host, mut queue, timer]: [Value; 3] = names.map(read);
+    change(&mut host, &mut queue);
+    for (name, value) in names.iter().zip([host, queue, timer]) {
+        let file = folder.join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, value.to_string()).unwrap();
+    }
+}
+
+/// The app in a folder of its own: a real host watches all that is in there.
+static APP: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("app");
+    write_app(&folder, |_, _| ());
+    folder
+});
+
+/// Returns the app with the example settings of the repository over `account`, short polling intervals and a timer that only
+/// the test fires. An empty value removes a setting.
+pub(crate) fn options(account: &Account, changes: &[(&str, &str)]) -> Options {
     let mut settings = local_settings(&app_root().join("local.settings.json.example")).unwrap();
     let connection = account.connection_string();
     let common = [
@@ -333,9 +360,5 @@ pub(crate) fn settings(account: &Account, changes: &[(&str, &str)]) -> BTreeMap<
         settings.insert((*name).to_owned(), (*value).to_owned());
     }
     settings.retain(|_, value| !value.is_empty());
-    settings
-}
-
-pub(crate) fn options(settings: BTreeMap<String, String>) -> Options {
-    Options { app_root: app_root().to_owned(), settings, executable: Some(HANDLER.into()), ..Options::default() }
+    Options { app_root: APP.clone(), settings, executable: Some(HANDLER.into()), ..Options::default() }
 }

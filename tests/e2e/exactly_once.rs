@@ -3,6 +3,7 @@
 
 use crate::{
     app::{App, LIMIT, QUEUE, text},
+    host::{Host, local_only},
     promises::Promised,
 };
 use std::collections::BTreeSet;
@@ -12,10 +13,11 @@ const RECEIPT: &str = r#"{"id":"order-123","status":"accepted","amount":42}"#;
 
 #[tokio::test]
 async fn two_deliveries_at_the_same_instant_are_one_commit_and_one_duplicate() {
+    local_only!("two deliveries begin at one instant");
     let app = App::start().await;
     for round in 0..20 {
         let message = format!(r#"{{"id":"order-{round}","amount":42}}"#);
-        let answers = app.host.deliver_twice(QUEUE, &message).await.unwrap();
+        let answers = app.host.local().deliver_twice(QUEUE, &message).await.unwrap();
         let mut logs: Vec<_> = answers.iter().map(|answer| answer.logs[0].split(' ').next().unwrap()).collect();
         logs.sort_unstable();
         assert_eq!(logs, ["Duplicate", "Processing"], "round {round}");
@@ -27,6 +29,7 @@ async fn two_deliveries_at_the_same_instant_are_one_commit_and_one_duplicate() {
 
 #[tokio::test]
 async fn two_orders_with_one_id_at_the_same_instant_are_one_commit_and_one_conflict() {
+    local_only!("two deliveries begin at one instant");
     let app = App::start().await;
     let (first, second) = tokio::join!(
         app.host.deliver(QUEUE, r#"{"id":"order-123","amount":42}"#),
@@ -56,9 +59,8 @@ async fn two_instances_share_a_hundred_orders_sent_three_times_each() {
     let receipts = (0..100).map(|n| format!(r#"{{"id":"order-{n:03}","status":"accepted","amount":{n}}}"#)).collect();
     let promised = Promised { receipts, quarantined: BTreeSet::new() };
     promised.check(&app.account, Vec::new()).await.unwrap();
-    let processed = |host: &local_host::LocalHost| {
-        host.lines().iter().filter(|line| line.text.contains("Processing idempotent message")).count()
-    };
+    let processed =
+        |host: &Host| host.lines().iter().filter(|line| line.text.contains("Processing idempotent message")).count();
     assert_eq!(processed(&app.host) + processed(&other), 100, "each order took effect in one process, once");
 }
 

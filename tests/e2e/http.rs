@@ -1,6 +1,9 @@
 //! The HTTP side of the handler, spoken to directly: what is served, what is not, and what survives.
 
-use crate::app::{App, LIMIT, text};
+use crate::{
+    app::{App, LIMIT, text},
+    host::local_only,
+};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::{
@@ -17,14 +20,14 @@ async fn post(app: &App, path: &str, body: impl Into<reqwest::Body>) -> reqwest:
 }
 
 fn request(app: &App, path: &str) -> reqwest::RequestBuilder {
-    let url = format!("http://127.0.0.1:{}{path}", app.host.worker_port());
+    let url = format!("http://127.0.0.1:{}{path}", app.host.local().worker_port());
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     client.post(url).header("content-type", "application/json")
 }
 
 /// Sends bytes as they are and reads what comes until the connection is closed.
 async fn raw(app: &App, request: &[u8]) -> String {
-    let mut socket = TcpStream::connect(("127.0.0.1", app.host.worker_port())).await.unwrap();
+    let mut socket = TcpStream::connect(("127.0.0.1", app.host.local().worker_port())).await.unwrap();
     socket.write_all(request).await.unwrap();
     let mut answer = Vec::new();
     let _ = tokio::time::timeout(Duration::from_secs(20), socket.read_to_end(&mut answer)).await;
@@ -33,6 +36,7 @@ async fn raw(app: &App, request: &[u8]) -> String {
 
 #[tokio::test]
 async fn only_the_functions_are_served_and_only_by_post() {
+    local_only!("it speaks to the handler's port");
     let app = App::start().await;
     for request in [
         "POST /",
@@ -55,6 +59,7 @@ async fn only_the_functions_are_served_and_only_by_post() {
 
 #[tokio::test]
 async fn an_invocation_that_cannot_be_decoded_fails_and_says_where() {
+    local_only!("it speaks to the handler's port");
     let app = App::start().await;
     for (body, place) in [
         ("{}", "at .: "),
@@ -75,6 +80,7 @@ async fn an_invocation_that_cannot_be_decoded_fails_and_says_where() {
 
 #[tokio::test]
 async fn an_order_belongs_to_the_trace_of_its_message_or_else_of_its_invocation() {
+    local_only!("it speaks to the handler's port");
     let app = App::start().await;
     let trace = |id: char| format!("00-{}-b7ad6b7169203331-01", String::from(id).repeat(32));
     let (sent, called) = (trace('a'), trace('b'));
@@ -99,6 +105,7 @@ async fn an_order_belongs_to_the_trace_of_its_message_or_else_of_its_invocation(
 
 #[tokio::test]
 async fn bodies_of_a_mebibyte_are_taken_in_both_framings() {
+    local_only!("it speaks to the handler's port");
     let app = App::start().await;
     let mut envelope: Value = serde_json::from_str(&invocation(r#"{"id":"order-123"}"#)).unwrap();
     envelope["Metadata"]["note"] = "n".repeat(1024 * 1024).into();
@@ -118,6 +125,7 @@ async fn bodies_of_a_mebibyte_are_taken_in_both_framings() {
 
 #[tokio::test]
 async fn a_body_beyond_the_limit_fails_and_the_process_goes_on() {
+    local_only!("it speaks to the handler's port");
     let app = App::start().await;
     let answer = post(&app, "/queue_with_idempotency", "x".repeat(3 * 1024 * 1024)).await;
     assert_eq!(answer.status(), 500);
@@ -127,10 +135,11 @@ async fn a_body_beyond_the_limit_fails_and_the_process_goes_on() {
 
 #[tokio::test]
 async fn a_body_that_breaks_off_changes_nothing() {
+    local_only!("it speaks to the handler's port");
     let app = App::start().await;
     let body = invocation(r#"{"id":"order-123"}"#);
     let head = "POST /queue_with_idempotency HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 1000\r\n\r\n";
-    let mut socket = TcpStream::connect(("127.0.0.1", app.host.worker_port())).await.unwrap();
+    let mut socket = TcpStream::connect(("127.0.0.1", app.host.local().worker_port())).await.unwrap();
     socket.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
     drop(socket);
     assert!(app.send(r#"{"id":"order-124"}"#).await.succeeded);
@@ -139,6 +148,7 @@ async fn a_body_that_breaks_off_changes_nothing() {
 
 #[tokio::test]
 async fn requests_in_one_connection_are_answered_in_order() {
+    local_only!("it speaks to the handler's port");
     let app = App::start().await;
     let request = |id: &str, close: &str| {
         let body = invocation(&format!(r#"{{"id":"{id}"}}"#));
@@ -157,12 +167,13 @@ async fn requests_in_one_connection_are_answered_in_order() {
 
 #[tokio::test]
 async fn an_idle_connection_outlives_the_pool_of_the_host_and_an_unfinished_request_does_not() {
+    local_only!("it speaks to the handler's port");
     let app = App::start().await;
     tokio::join!(idle_connection(&app), unfinished_request(&app));
 }
 
 async fn idle_connection(app: &App) {
-    let mut socket = TcpStream::connect(("127.0.0.1", app.host.worker_port())).await.unwrap();
+    let mut socket = TcpStream::connect(("127.0.0.1", app.host.local().worker_port())).await.unwrap();
     let probe = b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n";
     let mut answer = [0; 1024];
     for pause in [Duration::ZERO, Duration::from_secs(65)] {
@@ -175,7 +186,7 @@ async fn idle_connection(app: &App) {
 
 /// Checks that a client that stops in the middle of the head is told so after a minute.
 async fn unfinished_request(app: &App) {
-    let mut socket = TcpStream::connect(("127.0.0.1", app.host.worker_port())).await.unwrap();
+    let mut socket = TcpStream::connect(("127.0.0.1", app.host.local().worker_port())).await.unwrap();
     socket.write_all(b"POST /queue_with_idempotency HTTP/1.1\r\nhost:").await.unwrap();
     let mut answer = Vec::new();
     tokio::time::timeout(LIMIT, socket.read_to_end(&mut answer)).await.unwrap().unwrap();

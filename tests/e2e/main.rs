@@ -1,5 +1,5 @@
-//! The real handler, driven by the local host over real storage (Azurite), looked at from outside: what is stored, what
-//! is queued, what the operator reads, and how many requests it cost.
+//! The real handler, driven by a host ([`host`]) over real storage (Azurite), looked at from outside: what is stored, what is
+//! queued, what the operator reads, and how many requests it cost.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails may panic")]
 #![allow(clippy::disallowed_methods, reason = "the limits of the handler do not bind its tests")]
@@ -20,4 +20,5 @@ mod hostile;
 mod samples;
 mod promises;
 mod app;
+mod host;
 mod clock;

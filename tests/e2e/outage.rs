@@ -3,14 +3,15 @@
 //! sends more.
 
 use crate::{
-    app::{App, LIMIT, QUEUE, TIMER, app_root, options, settings, show_soon},
+    app::{App, LIMIT, QUEUE, TIMER, options, rows, show_soon, text, write_app},
+    host::{Host, costs_a_delivery, local_only},
     promises::Promised,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::future::join_all;
-use local_host::{Invocation, LocalHost, Options};
+use local_host::{Invocation, Options};
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, fs, time::Instant};
+use std::{collections::BTreeSet, time::Instant};
 use tempfile::TempDir;
 use test_storage::{Fault, FaultProxy, Kind, Request, Service, azurite};
 
@@ -83,7 +84,7 @@ async fn outlast(fault: Option<Fault>, limit: (&str, &str)) {
     app.drain().await;
     println!("{fault:?}: all committed {:.1?} after its return", back.elapsed());
     let all = app.host.invocations();
-    let costly = all.iter().find(|invocation| !invocation.succeeded || invocation.dequeue_count != Some(1));
+    let costly = all.iter().find(|invocation| costs_a_delivery(invocation));
     assert!(costly.is_none(), "{fault:?}: a delivery was used up: {costly:?}");
     promised.check(&app.account, Vec::new()).await.unwrap();
     app.host.wait_for_line("WARN Storage back: table, away since 20", LIMIT).await.unwrap();
@@ -98,12 +99,13 @@ async fn an_outage_of_the_table_is_held_and_given_back_and_costs_no_delivery() {
 
 #[tokio::test]
 async fn a_healthy_host_gets_what_a_sick_one_held() {
+    local_only!("it asks which host answered what");
     let app = App::start_with(&[SHORT]).await;
     app.send(EARLIER).await;
     let sick_tables = FaultProxy::start(&app.account, Service::Table).await.unwrap();
     sick_tables.fail_all(status(403));
     let account = app.queues.account(&sick_tables.account(&app.account));
-    let sick = LocalHost::start(options(settings(&account, &[SHORT]))).await.unwrap();
+    let sick = Host::start(options(&account, &[SHORT])).await.unwrap();
     sick.ready().await.unwrap();
     let mut promised = send(&app, orders(200)).await;
     promised.receipts.insert(EARLIER_RECEIPT.to_owned());
@@ -120,7 +122,7 @@ async fn a_healthy_host_gets_what_a_sick_one_held() {
         host.drain(&app.account, "orders", LIMIT).await.unwrap();
     }
     let all = [app.host.invocations(), sick.invocations()].concat();
-    let costly = all.iter().find(|invocation| !invocation.succeeded || invocation.dequeue_count != Some(1));
+    let costly = all.iter().find(|invocation| costs_a_delivery(invocation));
     assert!(costly.is_none(), "a delivery was used up: {costly:?}");
     promised.check(&app.account, Vec::new()).await.unwrap();
 }
@@ -139,7 +141,7 @@ async fn survive(misdeed: &str, instances: usize, is_away_first: bool) {
     let mut others = Vec::new();
     for _ in 1..instances {
         let account = app.queues.account(&app.tables.account(&app.account));
-        let other = LocalHost::start(options(settings(&account, &changes))).await.unwrap();
+        let other = Host::start(options(&account, &changes)).await.unwrap();
         other.ready().await.unwrap();
         others.push(other);
     }
@@ -177,15 +179,7 @@ async fn a_message_that_ends_the_process_is_quarantined_and_takes_no_other_along
 /// Copies the files of the app with changes to `host.json` and `function.json`.
 fn app_files(change: impl Fn(&mut Value, &mut Value)) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let names = ["host.json", "queue_with_idempotency/function.json", "scheduled_with_retry/function.json"];
-    let read = |name| serde_json::from_slice(&fs::read(app_root().join(name)).unwrap()).unwrap();
-    let [mut host, mut queue, timer]: [Value; 3] = names.map(read);
-    change(&mut host, &mut queue);
-    for (name, value) in names.iter().zip([host, queue, timer]) {
-        let file = folder.path().join(name);
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(file, value.to_string()).unwrap();
-    }
+    write_app(folder.path(), change);
     folder
 }
 
@@ -195,8 +189,8 @@ async fn a_rejected_message_is_kept_whatever_output_bindings_there_are() {
         let output = json!({ "type": "queue", "direction": "out", "name": name, "queueName": "orders-quarantine", "connection": "AzureWebJobsStorage" });
         let files = app_files(|_, function| function["bindings"].as_array_mut().unwrap().push(output.clone()));
         let account = azurite::shared().await.unwrap().account().unwrap();
-        let options = Options { app_root: files.path().to_owned(), ..options(settings(&account, &[])) };
-        let host = LocalHost::start(options).await.unwrap();
+        let options = Options { app_root: files.path().to_owned(), ..options(&account, &[]) };
+        let host = Host::start(options).await.unwrap();
         assert!(host.deliver(QUEUE, "no order").await.unwrap().succeeded);
         let kept = account.peek("orders-quarantine").await.unwrap();
         assert_eq!(kept.len(), 1);
@@ -216,8 +210,8 @@ async fn queues_are_named_and_encoded_as_the_files_of_the_app_say() {
     tables.fail_all(status(503));
     let queues = FaultProxy::start(&account, Service::Queue).await.unwrap();
     queues.set_rule(show_soon(account.sas().to_owned()));
-    let settings = settings(&queues.account(&tables.account(&account)), &[SHORT, ("PLACE", "orders")]);
-    let host = LocalHost::start(Options { app_root: files.path().to_owned(), ..options(settings) }).await.unwrap();
+    let options = options(&queues.account(&tables.account(&account)), &[SHORT, ("PLACE", "orders")]);
+    let host = Host::start(Options { app_root: files.path().to_owned(), ..options }).await.unwrap();
     account.put_base64("shop-orders", ORDER).await.unwrap();
     host.wait_for(|all| all.iter().any(is_given_back), LIMIT).await.unwrap();
     let is_put = |request: &&Request| request.kind == Kind::PutMessage && request.target.contains("/shop-orders/");
@@ -234,9 +228,8 @@ async fn queues_are_named_and_encoded_as_the_files_of_the_app_say() {
     let kept = kept.iter().map(|message| serde_json::from_str(&message.text).unwrap());
     let kept: BTreeSet<_> = kept.map(|envelope: Value| envelope["message"].as_str().unwrap().to_owned()).collect();
     assert_eq!(kept, ["given up", "no order"].map(str::to_owned).into());
-    let returned =
-        host.invocations().iter().filter_map(|invocation| invocation.return_value.clone()).collect::<Vec<_>>();
-    assert_eq!(returned, [RECEIPT]);
+    let records = rows(&account).await.into_iter().filter(|row| row.contains_key("receipt"));
+    assert_eq!(records.map(|row| text(&row, "receipt")).collect::<Vec<_>>(), [RECEIPT]);
     for queue in ["orders", "orders-quarantine", "shop-orders-poison"] {
         assert_eq!(account.queue_length(queue).await.unwrap(), 0, "{queue}");
     }
@@ -282,6 +275,7 @@ async fn what_the_host_gave_up_is_moved_to_quarantine_as_it_was() {
 
 #[tokio::test]
 async fn two_copies_of_a_message_stay_two_and_take_effect_once() {
+    local_only!("it asks what was answered, and why not");
     let app = App::start_with(&[SHORT]).await;
     app.send(EARLIER).await;
     app.tables.fail_all(status(503));

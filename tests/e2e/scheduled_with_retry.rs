@@ -1,6 +1,9 @@
 //! The timer: what it purges, what it leaves alone, and that its failures reach the host's retry.
 
-use crate::app::{App, LIMIT, TABLE, TIMER, is_signed, text, tick_line};
+use crate::{
+    app::{App, LIMIT, TABLE, TIMER, is_signed, text, tick_line},
+    host::local_only,
+};
 use serde_json::json;
 use test_storage::{Fault, Kind, Row};
 
@@ -38,7 +41,7 @@ async fn a_tick_is_logged_and_succeeds_without_a_table() {
     let tick = app.host.fire_timer(TIMER).await.unwrap();
     assert!(tick.succeeded, "{tick:?}");
     let fired = "Timer fired. past_due=false. This function retries up to 3 times every 5 seconds.";
-    assert_eq!(tick.logs, [fired]);
+    assert!(tick.logs.iter().any(|line| line == fired), "{tick:?}");
     let queues = "State: orders=0 orders-poison=0 orders-quarantine=0 order-events=0 oldest_s=0";
     app.host.wait_for_line(&(queues.to_owned() + &tick_line(0, 0, 0)), LIMIT).await.unwrap();
     assert_eq!(app.tables.kinds(), [Kind::Query; 64 + 64]);
@@ -101,6 +104,7 @@ async fn a_record_that_was_deleted_by_hand_and_committed_anew_outlives_its_first
 
 #[tokio::test]
 async fn a_tick_that_fails_is_repeated_by_the_host_under_one_id_until_it_succeeds() {
+    local_only!("only a scheduled tick keeps its id");
     let app = App::start().await;
     // Two attempts meet a service that is busy in one bucket only; the third finds it well.
     let mut busy = 2;

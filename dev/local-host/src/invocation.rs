@@ -40,7 +40,7 @@ pub(crate) const STORAGE: &str = "AzureWebJobsStorage";
 const EMULATOR: &str = "set it to UseDevelopmentStorage=true, or use Core Tools (`func start`)";
 
 /// A finished invocation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Invocation {
     /// The function's name.
     pub function: String,
@@ -70,6 +70,22 @@ pub struct Invocation {
     pub response_body: String,
     /// Its duration.
     pub duration: Duration,
+}
+
+impl Invocation {
+    /// Reads the line that a host prints at the end of an invocation. It tells function, id, outcome and duration.
+    pub fn from_line(line: &str) -> Option<Self> {
+        let (function, rest) = line.strip_prefix("Executed 'Functions.")?.split_once("' (")?;
+        let (outcome, rest) = rest.split_once(", Id=")?;
+        let (id, duration) = rest.strip_suffix("ms)")?.split_once(", Duration=")?;
+        Some(Self {
+            function: function.to_owned(),
+            id: id.parse().ok()?,
+            succeeded: outcome == "Succeeded",
+            duration: Duration::from_millis(duration.parse().ok()?),
+            ..Self::default()
+        })
+    }
 }
 
 /// Runs invocations and remembers them.

@@ -7,7 +7,7 @@ use super::{
     setup::error_of_clock,
     step::{Step, short_visibility},
 };
-use crate::app::{LIMIT, QUEUE, TABLE, TIMER, date, options, settings, wait_until};
+use crate::app::{LIMIT, QUEUE, TABLE, TIMER, date, options, wait_until};
 use local_host::LocalHost;
 use test_storage::{Fault, Gate, Request};
 use time::OffsetDateTime;
@@ -40,24 +40,24 @@ impl Run {
 
     pub(super) async fn kill_handler(&self, (step, moment): (Step, Moment), message: &str) {
         let gate = Gate::default();
-        let handler = self.app.host.worker_pid();
+        let handler = self.app.host.local().worker_pid();
         self.reach((step, moment), &gate, message).await;
         self.wait_for_the_rest(step).await;
-        self.app.host.kill_worker().unwrap();
-        self.app.host.ready_again(handler).await.unwrap();
+        self.app.host.local().kill_worker().unwrap();
+        self.app.host.local().ready_again(handler).await.unwrap();
         if step == Step::DeleteMessage {
             gate.open();
         }
     }
 
     pub(super) async fn kill_handler_holding(&self) {
-        let handler = self.app.host.worker_pid();
+        let handler = self.app.host.local().worker_pid();
         Step::UseTable.inject(&self.app, ALWAYS, Fault::Status(503, Vec::new(), String::new()));
         self.put(ORDER).await;
         self.app.host.wait_for_line("WARN Storage away: table since 20", LIMIT).await.unwrap();
-        self.app.host.kill_worker().unwrap();
+        self.app.host.local().kill_worker().unwrap();
         self.lift();
-        self.app.host.ready_again(handler).await.unwrap();
+        self.app.host.local().ready_again(handler).await.unwrap();
     }
 
     pub(super) async fn kill_handler_giving_back(&self, moment: Moment) {
@@ -95,7 +95,7 @@ impl Run {
         step.inject(&self.app, 1, held(moment, &Gate::default()));
         let kill = async {
             self.wait_at(step, moment).await;
-            self.app.host.kill_worker().unwrap();
+            self.app.host.local().kill_worker().unwrap();
         };
         let (tick, ()) = tokio::join!(self.app.host.fire_timer(TIMER), kill);
         let tick = tick.unwrap();
@@ -213,7 +213,7 @@ impl Run {
         self.hold_at_the_commit(&gate).await;
         self.app.queues.lift();
         // Not through the proxy.
-        let other = LocalHost::start(options(settings(&self.app.account, &[]))).await.unwrap();
+        let other = LocalHost::start(options(&self.app.account, &[])).await.unwrap();
         let deliveries = other.wait_for(|all| !all.is_empty(), LIMIT).await.unwrap();
         self.deliveries.extend(deliveries.iter().map(Delivery::of));
         self.app.published().await;

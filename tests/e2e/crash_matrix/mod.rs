@@ -11,7 +11,7 @@ mod scenario;
 mod setup;
 mod step;
 
-use crate::clock;
+use crate::{clock, host::local_only};
 use futures::{FutureExt, StreamExt, stream};
 use scenario::{Scenario, Seen};
 use std::{
@@ -24,6 +24,7 @@ const AT_ONCE: usize = 12;
 
 #[tokio::test]
 async fn crash_matrix() {
+    local_only!("it kills host and handler at chosen requests");
     let scenarios = scenarios::all();
     let only = std::env::var("CRASH_MATRIX_ONLY").unwrap_or_default();
     // The compiler runs for seconds, and everything else here is on this thread.

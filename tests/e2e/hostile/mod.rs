@@ -5,7 +5,10 @@
 
 mod connections;
 
-use crate::app::{App, LIMIT, QUEUE, text};
+use crate::{
+    app::{App, LIMIT, QUEUE, text},
+    host::local_only,
+};
 use connections::{Connection, connections, from_the_host, request};
 use futures::future::join_all;
 use proptest::{
@@ -29,8 +32,9 @@ const IDLE: usize = 32 * 1024 * 1024;
 impl Connection {
     /// Sends everything and reads until the handler has closed its side.
     async fn send(&self, app: &App) -> Result<Vec<u8>, String> {
-        let mut socket =
-            TcpStream::connect(("127.0.0.1", app.host.worker_port())).await.map_err(|error| error.to_string())?;
+        let mut socket = TcpStream::connect(("127.0.0.1", app.host.local().worker_port()))
+            .await
+            .map_err(|error| error.to_string())?;
         socket.set_nodelay(true).unwrap();
         for piece in self.bytes.chunks(self.piece).take(200) {
             // The handler may well close before it has seen everything.
@@ -79,7 +83,7 @@ fn peak_memory(pid: i32) -> Option<usize> {
 
 /// Checks that it lives, that nothing in it panicked, and that it has not used more memory than `limit`.
 fn check_alive(app: &App, pid: i32, limit: usize) {
-    assert_eq!(app.host.worker_pid(), Some(pid), "the process has ended");
+    assert_eq!(app.host.local().worker_pid(), Some(pid), "the process has ended");
     assert!(app.lines_with("panicked").is_empty(), "{:?}", app.lines_with("panicked"));
     if let Some(peak) = peak_memory(pid) {
         println!("peak memory {} KiB of {} KiB", peak / 1_024, limit / 1_024);
@@ -89,9 +93,10 @@ fn check_alive(app: &App, pid: i32, limit: usize) {
 
 #[test]
 fn no_bytes_make_it_panic_exit_or_hang() {
+    local_only!("it speaks to the handler's port");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let app = runtime.block_on(App::start());
-    let pid = app.host.worker_pid().unwrap();
+    let pid = app.host.local().worker_pid().unwrap();
     let cases = std::env::var("HOSTILE_REQUESTS").ok().map_or(400, |cases| cases.parse().unwrap());
     let config = Config { cases, failure_persistence: None, max_shrink_time: 60_000, ..Config::default() };
     let (seen, n) = (std::cell::RefCell::new(std::collections::BTreeMap::new()), std::cell::Cell::new(0));
@@ -127,6 +132,7 @@ fn no_bytes_make_it_panic_exit_or_hang() {
 
 #[tokio::test]
 async fn a_client_that_waits_to_be_asked_for_its_body_is_asked() {
+    local_only!("it speaks to the handler's port");
     let app = App::start().await;
     let body = from_the_host(r#"{"id":"order-123"}"#);
     let head = format!("expect: 100-continue\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
@@ -138,6 +144,7 @@ async fn a_client_that_waits_to_be_asked_for_its_body_is_asked() {
 /// The server begins to read the next request while the invocation runs.
 #[tokio::test]
 async fn a_large_body_behind_an_invocation_is_read_where_nobody_wants_it() {
+    local_only!("it speaks to the handler's port");
     let app = App::start().await;
     let body = from_the_host(r#"{"id":"order-123"}"#);
     let invocation = request(QUEUE, &format!("content-length: {}\r\n", body.len()), body.as_bytes());
@@ -156,8 +163,9 @@ async fn a_large_body_behind_an_invocation_is_read_where_nobody_wants_it() {
 
 #[tokio::test]
 async fn bodies_without_end_cost_no_more_than_the_limit_of_a_body_each() {
+    local_only!("it speaks to the handler's port");
     let app = App::start().await;
-    let pid = app.host.worker_pid().unwrap();
+    let pid = app.host.local().worker_pid().unwrap();
     for _ in 0..3 {
         join_all((0..CONNECTIONS).map(|_| flood(&app))).await;
     }
@@ -167,7 +175,7 @@ async fn bodies_without_end_cost_no_more_than_the_limit_of_a_body_each() {
 
 /// Sends a body that goes on and on, until it is answered.
 async fn flood(app: &App) {
-    let socket = TcpStream::connect(("127.0.0.1", app.host.worker_port())).await.unwrap();
+    let socket = TcpStream::connect(("127.0.0.1", app.host.local().worker_port())).await.unwrap();
     let (mut reader, mut writer) = socket.into_split();
     let send = async {
         writer.write_all(&request(QUEUE, "transfer-encoding: chunked\r\n", b"")).await.unwrap();
@@ -193,9 +201,10 @@ async fn flood(app: &App) {
 
 #[tokio::test]
 async fn clients_that_are_slow_or_never_finish_hold_nobody_up() {
+    local_only!("it speaks to the handler's port");
     let app = App::start().await;
-    let pid = app.host.worker_pid().unwrap();
-    let port = app.host.worker_port();
+    let pid = app.host.local().worker_pid().unwrap();
+    let port = app.host.local().worker_port();
     let body = from_the_host(r#"{"id":"slow"}"#);
     let slow = (0..CONNECTIONS * 4).map(|n| {
         let bytes = request(QUEUE, &format!("content-length: {}\r\n", body.len()), body.as_bytes());
@@ -225,9 +234,10 @@ async fn clients_that_are_slow_or_never_finish_hold_nobody_up() {
 
 #[tokio::test]
 async fn a_body_that_never_comes_is_given_up_before_the_host_gives_up_the_process() {
+    local_only!("it speaks to the handler's port");
     let app = App::start_with(&[("AzureFunctionsJobHost__functionTimeout", "00:00:20")]).await;
-    let pid = app.host.worker_pid().unwrap();
-    let mut socket = TcpStream::connect(("127.0.0.1", app.host.worker_port())).await.unwrap();
+    let pid = app.host.local().worker_pid().unwrap();
+    let mut socket = TcpStream::connect(("127.0.0.1", app.host.local().worker_port())).await.unwrap();
     socket.write_all(&request(QUEUE, "content-length: 1000\r\n", b"{\"Data\":")).await.unwrap();
     let mut answer = [0; 1_024];
     let length = timeout(LIMIT, socket.read(&mut answer)).await.unwrap().unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use local_host::{LocalHost, Options, Timings};
+use local_host::{Invocation, LocalHost, Options, Timings};
 use serde_json::{Value, json};
 use test_storage::{FaultProxy, Service};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -65,7 +65,9 @@ async fn the_console_tells_what_has_started_a_timer() {
     assert_eq!(three, format!("(Reason='{reason}', Id={})", by_hand.id));
     for (outcome, id) in [("Failed", first.id), ("Succeeded", second.id), ("Succeeded", by_hand.id)] {
         let start = format!("Executed 'Functions.clock' ({outcome}, Id={id}, Duration=");
-        assert!(lines.iter().any(|line| line.starts_with(&start)), "{start}: {lines:#?}");
+        let read = lines.iter().filter(|line| line.starts_with(&start)).find_map(|line| Invocation::from_line(line));
+        let read = read.map(|one| (one.function, one.id, one.succeeded));
+        assert_eq!(read, Some(("clock".to_owned(), id, outcome == "Succeeded")), "{start}: {lines:#?}");
     }
 }
 
