@@ -19,6 +19,20 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 const EMULATOR: (&str, &str) =
     ("devstoreaccount1", "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==");
 
+/// Beginnings of what is often given instead of a connection string, and what is wrong with it.
+const NO_STRINGS: [(&[&str], &str); 3] = [
+    (&["\"", "'"], "is in quotation marks: remove them"),
+    (
+        &["@Microsoft.KeyVault("],
+        "is a Key Vault reference, which Azure resolves for an identity that may read the secret",
+    ),
+    (&["https://", "http://"], "is a URL: write QueueEndpoint=…;TableEndpoint=…;SharedAccessSignature=… instead"),
+];
+
+fn begins(text: &str, start: &str) -> bool {
+    text.get(..start.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(start))
+}
+
 impl Account {
     /// Reads a connection string.
     ///
@@ -26,9 +40,15 @@ impl Account {
     ///
     /// The part that is wrong or missing, without its value.
     pub fn from_connection_string(text: &str) -> Result<Self, Fault> {
+        if let Some((_, problem)) = NO_STRINGS.iter().find(|(starts, _)| starts.iter().any(|start| begins(text, start)))
+        {
+            return Err(Fault::new("it", *problem));
+        }
         let pairs = Pairs::parse(text)?;
-        if pairs.get("UseDevelopmentStorage").is_some_and(|setting| setting.value.eq_ignore_ascii_case("true")) {
-            return pairs.emulator();
+        match pairs.get("UseDevelopmentStorage") {
+            Some(setting) if setting.value.eq_ignore_ascii_case("true") => return pairs.emulator(),
+            Some(setting) => return Err(setting.fault("can only be true")),
+            None => {}
         }
         let credential = pairs.credential()?;
         let [tables, queues] = [("TableEndpoint", "table"), ("QueueEndpoint", "queue")];
@@ -95,12 +115,13 @@ impl<'a> Pairs<'a> {
         if let Some(url) = self.get(setting) {
             return endpoint::parse(url, true);
         }
-        // Orders must not be remembered on this machine while they are queued in Azure.
-        let others = ["TableEndpoint", "QueueEndpoint"].into_iter().filter_map(|other| self.get(other));
-        if others.filter_map(|url| endpoint::parse(url, true).ok()).any(|url| endpoint::is_emulator(&url)) {
+        let account = self.get("AccountName").ok_or_else(|| Fault::missing(setting))?;
+        // Orders must not be remembered on this machine while they are queued in Azure, nor there under a key that all know.
+        let others = ["TableEndpoint", "QueueEndpoint", "BlobEndpoint"].into_iter().filter_map(|other| self.get(other));
+        let mut others = others.filter_map(|url| endpoint::parse(url, true).ok());
+        if account.value == EMULATOR.0 || others.any(|url| endpoint::is_emulator(&url)) {
             return Err(Fault::missing(setting));
         }
-        let account = self.get("AccountName").ok_or_else(|| Fault::missing(setting))?;
         let protocol = self.value("DefaultEndpointsProtocol").unwrap_or("https");
         endpoint::of_account(account, service, protocol, self.value("EndpointSuffix").unwrap_or("core.windows.net"))
     }
@@ -111,6 +132,7 @@ mod tests {
     use super::*;
 
     const KEY: &str = "a2V5";
+    const MISSING: &str = "is not set, which is needed too";
     const INVALID: &str = "is not an https URL of a server, with nothing after its path";
 
     fn endpoints(connection: &str) -> Result<[String; 2], Fault> {
@@ -167,17 +189,13 @@ mod tests {
         let plain_http =
             "is plain http, which is allowed on this machine only, and where a connection string names the endpoint";
         for (connection, setting, problem) in [
-            ("", "AccountKey or SharedAccessSignature", "is not set, which is needed too"),
-            (
-                "SharedAccessSignature=sig=a;TableEndpoint=https://shop.example",
-                "QueueEndpoint",
-                "is not set, which is needed too",
-            ),
+            ("", "AccountKey or SharedAccessSignature", MISSING),
+            ("SharedAccessSignature=sig=a;TableEndpoint=https://shop.example", "QueueEndpoint", MISSING),
             ("s3cret", "part 1", "is not Name=Value"),
             ("AccountName=shop;s3cret", "part 2", "is not Name=Value"),
-            ("AccountName=shop", "AccountKey or SharedAccessSignature", "is not set, which is needed too"),
+            ("AccountName=shop", "AccountKey or SharedAccessSignature", MISSING),
             ("AccountName=shop;AccountKey=s3cret!", "AccountKey", "is not base64"),
-            ("AccountKey=a2V5;TableEndpoint=https://shop.example", "AccountName", "is not set, which is needed too"),
+            ("AccountKey=a2V5;TableEndpoint=https://shop.example", "AccountName", MISSING),
             (
                 "AccountName=s3cret.example/;AccountKey=a2V5",
                 "AccountName",
@@ -200,6 +218,9 @@ mod tests {
                 "SharedAccessSignature",
                 "has no sig parameter",
             ),
+            ("AccountName=devstoreaccount1;AccountKey=a2V5", "TableEndpoint", MISSING),
+            ("AccountName=test001;AccountKey=a2V5;BlobEndpoint=http://azurite:10000/test001", "TableEndpoint", MISSING),
+            ("UseDevelopmentStorage=yes", "UseDevelopmentStorage", "can only be true"),
             (
                 "UseDevelopmentStorage=true;DevelopmentStorageProxyUri=file:///s3cret",
                 "DevelopmentStorageProxyUri",
@@ -213,16 +234,28 @@ mod tests {
             (
                 "AccountName=devstoreaccount1;AccountKey=a2V5;TableEndpoint=http://127.0.0.1:10002/devstoreaccount1",
                 "QueueEndpoint",
-                "is not set, which is needed too",
+                MISSING,
             ),
             (
                 "AccountName=devstoreaccount1;AccountKey=a2V5;QueueEndpoint=http://127.0.0.1:10001/devstoreaccount1",
                 "TableEndpoint",
-                "is not set, which is needed too",
+                MISSING,
             ),
         ] {
             let fault = Account::from_connection_string(connection).unwrap_err();
             assert_eq!(fault, Fault::new(setting, problem), "{connection}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_connection_string_at_all_is_recognized() {
+        for (text, problem) in [
+            ("\"UseDevelopmentStorage=true\"", NO_STRINGS[0].1),
+            ("'AccountName=shop;AccountKey=s3cret'", NO_STRINGS[0].1),
+            ("@microsoft.keyvault(SecretUri=https://shop.vault.azure.net/secrets/s3cret)", NO_STRINGS[1].1),
+            ("https://shop.queue.core.windows.net/?sig=s3cret", NO_STRINGS[2].1),
+        ] {
+            assert_eq!(Account::from_connection_string(text).unwrap_err(), Fault::new("it", problem), "{text}");
         }
     }
 
