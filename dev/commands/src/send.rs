@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use local_host::bindings::decode_text;
-use test_storage::Account;
+use test_storage::{Account, Service};
 
 /// The largest message, in bytes. <https://learn.microsoft.com/rest/api/storageservices/put-message>
 const LARGEST: usize = 64 * 1024;
@@ -50,7 +50,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             Err(error).context("no storage there: start it with `cargo start`, or name it with --connection")
         }
         Err(error) if error.status() == Some(403) => Err(error).context("the storage refuses the key in --connection"),
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            Err(error).context(format!("{} does not take it: is it Azurite?", account.endpoint(Service::Queue)))
+        }
         Ok(()) => {
             println!("Put on queue '{queue}' of account '{}': {}", account.name(), printable(&message));
             Ok(())
@@ -70,7 +72,10 @@ fn read(arguments: &Arguments) -> Result<String> {
         }
         (None, Some(message)) => return Ok(message.to_owned()),
     };
-    let text = decode_text(&bytes).with_context(|| format!("{name} is neither UTF-8 nor UTF-16"))?;
+    // UTF-16 without its mark begins with a letter and a NUL.
+    let is_wide = matches!(bytes.as_slice(), [first, second, ..] if (*first == 0) != (*second == 0));
+    let text = decode_text(&bytes).filter(|_| !is_wide);
+    let text = text.with_context(|| format!("{name} is neither UTF-8 nor UTF-16 with its mark: save it as UTF-8"))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 

@@ -80,7 +80,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         }
         Some(folder) => (folder.canonicalize().with_context(|| format!("--app {}", folder.display()))?, None),
     };
+    ensure!(root.is_dir(), "--app {}: it is not a folder", root.display());
     let settings_file = settings_file(&root)?;
+    local_settings(&settings_file).context("correct this file, or delete it to get the example again")?;
     let port = free_admin_port(&arguments, &settings_file)?;
     let func = core_tools(&arguments).await?;
     let azurite = storage::start(arguments.free_ports).await?;

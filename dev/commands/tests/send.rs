@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use test_storage::{Account, azurite};
+use test_storage::{Account, Service, azurite};
 
 /// Runs it with an input, and returns what it prints, on either stream.
 fn send(account: &Account, arguments: &[&str], input: &[u8]) -> (bool, String) {
@@ -66,9 +66,11 @@ async fn what_cannot_be_sent_is_said_with_its_cure() {
     let account = azurite::shared().await.unwrap().account().unwrap();
     let (large, larger) = ("x".repeat(65_537), "x".repeat(49_153));
     let wrong_key = account.connection_string().replace(account.key(), "d3Jvbmc=");
+    let [queues, blobs] = [Service::Queue, Service::Blob].map(|service| account.endpoint(service).to_owned());
+    let blobs = account.connection_string().replace(&queues, &blobs);
     let nobody = account.connection_string().replace("http://127.0.0.1:", "http://127.0.0.1:1");
     let real = "DefaultEndpointsProtocol=https;AccountName=shop;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net";
-    let cases: [(&[&str], &[u8], &[&str]); 11] = [
+    let cases: [(&[&str], &[u8], &[&str]); 13] = [
         (&["a\u{1}b"], b"", &["character 2", "U+0001", "\\u0001", "--base64"]),
         (&["\u{ffff}"], b"", &["character 1", "U+FFFF"]),
         (&[&large], b"", &["65537 bytes; a queue takes 65536"]),
@@ -76,10 +78,12 @@ async fn what_cannot_be_sent_is_said_with_its_cure() {
         (&["x", "--queue", "Orders"], b"", &["--queue 'Orders'", "lower-case"]),
         (&["--file", "/nowhere/order.json"], b"", &["--file /nowhere/order.json"]),
         (&["-"], b"\xff\xffx", &["standard input is neither UTF-8 nor UTF-16"]),
+        (&["-"], b"{\0}\0", &["standard input is neither UTF-8 nor UTF-16", "save it as UTF-8"]),
         (&[], b"", &["required", "--file"]),
         (&["x", "--connection", real], b"", &["--connection", "emulator", "UseDevelopmentStorage=true"]),
         (&["x", "--connection", &wrong_key], b"", &["refuses the key"]),
         (&["x", "--connection", &nobody], b"", &["no storage there", "cargo start", "--connection"]),
+        (&["x", "--connection", &blobs], b"", &["does not take it: is it Azurite?"]),
     ];
     for (arguments, input, expected) in cases {
         let (sent, said) = send(&account, arguments, input);

@@ -12,7 +12,10 @@ const DEPTH: usize = 64;
 /// Reads a file that holds one JSON object.
 pub(super) fn read_object(file: &Path) -> Result<Json> {
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let text = decode_text(&bytes).with_context(|| format!("{} is neither UTF-8 nor UTF-16", file.display()))?;
+    // UTF-16 without its mark is UTF-8 with a NUL in every other place.
+    let text = decode_text(&bytes).filter(|text| !text.contains('\0'));
+    let text = text
+        .with_context(|| format!("{} is neither UTF-8 nor UTF-16 with its mark: save it as UTF-8", file.display()))?;
     match Json::parse(&text, DEPTH).with_context(|| format!("{} is not JSON", file.display()))? {
         object @ Json::Object(_) => Ok(object),
         _ => bail!("{} is not a JSON object", file.display()),

@@ -408,7 +408,10 @@ mod tests {
             (r#"{"IsEncrypted":"false","Values":{"A":1.50}}"#, "1.50"),
             (r#"{"IsEncrypted":false,"ConnectionStrings":{"A":"5"},"Values":{"A":"1"}}"#, "1"),
             (r#"{"Values":{}}"#, "IsEncrypted"),
-            (r#"{"IsEncrypted":true}"#, "IsEncrypted"),
+            (r#"{"IsEncrypted":true}"#, "or run `func settings decrypt`"),
+            (r#"{"IsEncrypted":false,"Values":["A"]}"#, "local.settings.json: Values is not a JSON object"),
+            ("", "local.settings.json is not JSON: there is nothing in it"),
+            ("\0{\0}", "save it as UTF-8"),
             (r#"{"IsEncrypted":false,"Values":{"A":[1]}}"#, "Values.A"),
             ("[]", "local.settings.json is not a JSON object"),
             ("{", "local.settings.json is not JSON"),
@@ -426,5 +429,8 @@ mod tests {
         assert!(values.iter().map(|(name, value)| (name.as_str(), value.as_str())).eq(expected), "{values:?}");
         fs::write(&file, r#"{"IsEncrypted":false,"Host":{"LocalHttpPort":"7072"}}"#).unwrap();
         assert_eq!(local_http_port(&file).unwrap(), Some(7072));
+        fs::write(&file, r#"{"IsEncrypted":false,"Host":{"LocalHttpPort":70000}}"#).unwrap();
+        let fault = format!("{:#}", local_http_port(&file).unwrap_err());
+        assert!(fault.contains("local.settings.json: Host.LocalHttpPort: '70000' is no port"), "{fault}");
     }
 }

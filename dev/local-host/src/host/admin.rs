@@ -24,7 +24,8 @@ struct Input {
 /// Binds the endpoint; port 0 takes a free one. Returns the port.
 pub(crate) async fn serve(port: u16, state: Arc<HostState>) -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
-    let listener = listener.with_context(|| format!("cannot listen on port {port} for /admin/functions"))?;
+    let listener = listener
+        .with_context(|| format!("cannot listen on port {port} for /admin/functions, choose another with --port"))?;
     let port = listener.local_addr()?.port();
     tokio::spawn(async move {
         loop {

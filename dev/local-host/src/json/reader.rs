@@ -14,10 +14,10 @@ use super::value::Json;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JsonError {
     /// The parser refuses it.
-    #[error("{0}")]
+    #[error(transparent)]
     Syntax(#[from] ParseError),
     /// The strict parser of answers refuses it.
-    #[error("{0}")]
+    #[error(transparent)]
     Strict(#[from] serde_json::Error),
     /// There is no value.
     #[error("there is nothing in it")]

@@ -87,6 +87,8 @@ impl Supervisor {
     async fn not_started(&self, error: &std::io::Error) {
         let executable = &self.launch.executable;
         self.console.error(format!("Failed to start Worker Channel. Process fileName: {executable} ({error})"));
+        self.console
+            .error("Build it for this system and make it executable, or name another as defaultExecutablePath.");
         self.shutdown.end.cancelled().await;
     }
 

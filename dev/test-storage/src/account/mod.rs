@@ -46,7 +46,7 @@ pub enum StorageError {
         operation: String,
         /// The HTTP status.
         status: u16,
-        /// The storage error code, or the start of the body when there is none.
+        /// The storage error code, or the start of the body's first line when there is none.
         code: String,
     },
     /// No complete answer came.
@@ -209,7 +209,7 @@ async fn send(operation: &str, request: RequestBuilder) -> Result<Response, Stor
     let header = response.headers().get("x-ms-error-code").and_then(|code| code.to_str().ok()).map(str::to_owned);
     let code = match header {
         Some(code) => code,
-        None => response.text().await.unwrap_or_default().chars().take(300).collect(),
+        None => response.text().await.unwrap_or_default().chars().take_while(|each| *each != '\n').take(300).collect(),
     };
     Err(StorageError::Answered { operation: operation.to_owned(), status: status.as_u16(), code })
 }
