@@ -142,6 +142,9 @@ impl<'a> Text<'a> {
             return Ok(Self::Raw(raw.trim()));
         }
         let bytes = base64_bytes(raw).map_err(|_| neither(raw, "it is not base64"))?;
+        if let Some(problem) = other_wrapping(&bytes) {
+            return Err(neither(raw, problem));
+        }
         let json = String::from_utf8(bytes).map_err(|_| neither(raw, "it is not UTF-8"))?;
         Ok(Self::Base64 { raw, json })
     }
@@ -190,6 +193,16 @@ fn without_mark(text: &str) -> &str {
 /// Decodes as .NET does: of all white space these four characters do not count.
 fn base64_bytes(text: &str) -> Result<Vec<u8>, DecodeError> {
     BASE64.decode(text.replace([' ', '\t', '\r', '\n'], ""))
+}
+
+/// Recognizes what producers put around JSON by mistake.
+fn other_wrapping(bytes: &[u8]) -> Option<&'static str> {
+    let is_object = |text: &str| base64_bytes(text).is_ok_and(|bytes| bytes.starts_with(b"{"));
+    match bytes {
+        [b'{', 0, ..] | [0, b'{', ..] | [0xFF, 0xFE, _, 0, ..] | [0xFE, 0xFF, 0, ..] => Some("it is UTF-16, not UTF-8"),
+        [b'e', ..] if std::str::from_utf8(bytes).is_ok_and(is_object) => Some("it is base64 of base64"),
+        _ => None,
+    }
 }
 
 /// Rejects a text that is neither JSON nor, because of `problem`, base64 of it.
@@ -360,6 +373,18 @@ mod tests {
             ("null", "as JSON: a JSON object is needed, not null; as base64 of JSON: it is not UTF-8"),
             ("//79/A==", "as JSON: not valid JSON at line 1 column 1; as base64 of JSON: it is not UTF-8"),
             ("eyJpZCI6", "as JSON: not valid JSON at line 1 column 1; as base64 of JSON: the JSON text is truncated"),
+            (
+                "ZXlKcFpDSTZJbUVpZlE9PQ==",
+                "as JSON: not valid JSON at line 1 column 1; as base64 of JSON: it is base64 of base64",
+            ),
+            (
+                "ewAiAGkAZAAiAA==",
+                "as JSON: not valid JSON at line 1 column 1; as base64 of JSON: it is UTF-16, not UTF-8",
+            ),
+            (
+                "//57ACIAaQBkAA==",
+                "as JSON: not valid JSON at line 1 column 1; as base64 of JSON: it is UTF-16, not UTF-8",
+            ),
             ("eyJpZ\u{a0}CI6MX0=", "as JSON: not valid JSON at line 1 column 1; as base64 of JSON: it is not base64"),
             (
                 "W10=",
