@@ -12,6 +12,7 @@ use serde_json::Value;
 use std::{fs, path::Path, time::Duration};
 
 const FUNCTION_JSON: &str = "queue_with_idempotency/function.json";
+const TIMER_JSON: &str = "scheduled_with_retry/function.json";
 
 /// Used when the host sets no limit: an invocation that takes longer is stuck.
 const LONGEST_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -47,13 +48,16 @@ pub(super) struct AppFiles<'a> {
     settings: &'a Settings,
     host_json: Value,
     function_json: Value,
+    timer_json: Value,
 }
 
 impl<'a> AppFiles<'a> {
     pub(super) fn read(settings: &'a Settings) -> Result<Self, String> {
         let folder = Path::new(app_folder(settings));
         let [host_json, function_json] = ["host.json", FUNCTION_JSON].map(|file| read_json(&folder.join(file)));
-        Ok(Self { settings, host_json: host_json?, function_json: function_json? })
+        // Nothing but a line of the log depends on it.
+        let timer_json = read_json(&folder.join(TIMER_JSON)).unwrap_or_default();
+        Ok(Self { settings, host_json: host_json?, function_json: function_json?, timer_json })
     }
 
     /// Reads the time limit of one invocation: the limit of the host less a tenth of it, but at most 10 s less.
@@ -90,6 +94,11 @@ impl<'a> AppFiles<'a> {
             let room = format!("and {LONGEST_SUFFIX:?} is added to this one");
             Err(format!("queueName in {FUNCTION_JSON} is {queue:?}, but {QUEUE_NAME}, {room}"))
         }
+    }
+
+    /// Reads the fixed pause after which the host repeats a tick that has failed.
+    pub(super) fn retry_delay(&self) -> Option<Duration> {
+        time_span(text(member(&self.timer_json, "retry")?, "delayInterval"))
     }
 
     fn message_encoding(&self) -> Result<MessageEncoding, String> {
@@ -220,6 +229,22 @@ mod tests {
 
         fn limit(&self, changes: &[(&str, &str)]) -> Result<f64, String> {
             AppFiles::read(&self.settings(changes))?.invocation_limit().map(|limit| limit.as_secs_f64())
+        }
+    }
+
+    #[test]
+    fn the_pause_between_two_attempts_of_a_tick_is_that_of_its_file() {
+        let app = App::new(b"{}", b"{}");
+        let delay = || AppFiles::read(&app.settings(&[])).unwrap().retry_delay();
+        assert_eq!(delay(), None);
+        fs::create_dir(app.0.path().join("scheduled_with_retry")).unwrap();
+        for (retry, expected) in [
+            (r#"{"retry":{"strategy":"fixedDelay","maxRetryCount":3,"delayInterval":"00:01:00"}}"#, Some(60)),
+            (r#"{"retry":{"strategy":"exponentialBackoff","maxRetryCount":3,"minimumInterval":"00:00:01"}}"#, None),
+            (r#"{"retry":"#, None),
+        ] {
+            fs::write(app.0.path().join(TIMER_JSON), retry).unwrap();
+            assert_eq!(delay(), expected.map(Duration::from_secs), "{retry}");
         }
     }
 

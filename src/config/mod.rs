@@ -60,6 +60,8 @@ pub struct AppConfig {
     pub trigger: Trigger,
     /// Time for which a record is kept.
     pub retention: time::Duration,
+    /// Pause after which the host repeats a tick that has failed, if it is always the same.
+    pub retry_delay: Option<Duration>,
 }
 
 /// Every fault of the settings, in one line.
@@ -110,6 +112,7 @@ impl Config {
                     events_encoding: events_encoding?,
                     trigger: trigger?,
                     retention: retention?,
+                    retry_delay: files.as_ref().and_then(AppFiles::retry_delay),
                 },
                 invocation_limit: invocation_limit?,
                 log_levels: log_levels?,

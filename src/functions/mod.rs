@@ -16,7 +16,7 @@ use crate::{
     storage::{self, Account, MessageEncoding, Queue, Table},
 };
 use azure_core::HttpClient;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The domain, and where its operations are committed, published, kept and put back.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub struct App {
     pub poison: Queue,
     /// Note of the message that is being decided.
     pub crash_note: CrashNote,
+    /// Pause after which the host repeats a tick that has failed, if it is always the same.
+    pub retry_delay: Option<Duration>,
 }
 
 impl App {
@@ -59,6 +61,7 @@ impl App {
             orders_encoding: trigger.encoding,
             poison: queue(&trigger.poison_queue()),
             crash_note: CrashNote::default(),
+            retry_delay: config.retry_delay,
         }
     }
 }

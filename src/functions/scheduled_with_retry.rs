@@ -49,8 +49,7 @@ pub struct TimerTick {
 ///
 /// Something is left to do that may succeed in the next attempt; a backlog of the purge is none.
 pub async fn run(app: &App, tick: &TimerTick, attempt: &Attempt) -> Result<(), Error> {
-    let TimerTick { past_due, max_retry_count, .. } = tick;
-    info!("Timer fired. past_due={past_due}. This function retries up to {max_retry_count} times every 5 seconds.");
+    info!("{}", fired(tick, app.retry_delay));
     if tick.retry_count > 0 {
         info!("Retry {} of {} of this tick.", tick.retry_count, tick.max_retry_count);
     }
@@ -67,6 +66,17 @@ pub async fn run(app: &App, tick: &TimerTick, attempt: &Attempt) -> Result<(), E
         warn!("Expired records are left that cannot be read: rows={} one={row}", purged.unreadable);
     }
     relayed.cause.or(purged.cause).or(parked.err().map(Error::from)).map_or(Ok(()), Err)
+}
+
+/// Tells when the timer fired, and how often and how soon the host repeats a tick that fails.
+fn fired(tick: &TimerTick, delay: Option<Duration>) -> String {
+    let every = delay.map(|delay| format!(" every {} seconds", delay.as_secs_f64())).unwrap_or_default();
+    let times = if tick.max_retry_count < 0 {
+        "without end".to_owned()
+    } else {
+        format!("up to {} times", tick.max_retry_count)
+    };
+    format!("Timer fired. past_due={}. This function retries {times}{every}.", tick.past_due)
 }
 
 /// Moves what the host gave up from the poison queue, where it would expire, to quarantine. What is left at `stop`, the
@@ -132,6 +142,25 @@ impl<T: Display> Display for Known<T> {
         match &self.0 {
             Some(number) => number.fmt(formatter),
             None => formatter.write_str("?"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_a_tick_says_what_function_json_says() {
+        for (max_retry_count, delay, expected) in [
+            (3, Some(5_000), "This function retries up to 3 times every 5 seconds."),
+            (3, Some(60_000), "This function retries up to 3 times every 60 seconds."),
+            (-1, Some(500), "This function retries without end every 0.5 seconds."),
+            (2, None, "This function retries up to 2 times."),
+        ] {
+            let tick = TimerTick { past_due: false, retry_count: 0, max_retry_count };
+            let line = fired(&tick, delay.map(Duration::from_millis));
+            assert_eq!(line, format!("Timer fired. past_due=false. {expected}"));
         }
     }
 }

@@ -33,6 +33,7 @@ pub(crate) fn config() -> AppConfig {
         events_encoding: MessageEncoding::Base64,
         trigger: Trigger { queue: "orders".to_owned(), encoding: MessageEncoding::None },
         retention: time::Duration::days(30),
+        retry_delay: None,
     }
 }
 

@@ -33,7 +33,7 @@ pub fn app_root() -> Result<PathBuf> {
 
 /// Returns the folder that Cargo builds into.
 pub fn target_folder() -> PathBuf {
-    Path::new(ROOT).join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+    app_root().unwrap_or_else(|_| ROOT.into()).join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 /// A line of `cargo build --message-format=json`.

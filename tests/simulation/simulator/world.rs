@@ -32,6 +32,7 @@ pub(crate) fn app_config() -> AppConfig {
         events_encoding: MessageEncoding::None,
         trigger: config::Trigger { queue: "orders".to_owned(), encoding: MessageEncoding::None },
         retention: RETENTION,
+        retry_delay: None,
     }
 }
 
