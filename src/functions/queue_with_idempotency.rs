@@ -200,7 +200,7 @@ pub async fn commit_and_publish(
             return Err(Rejection { printable: format!("id={id}"), ..Rejection::new(Reason::Conflict, detail) }.into());
         }
     };
-    app.publisher.hand_over(&app.ledger, &app.events, unpublished, attempt).await;
+    app.publisher.hand_over((&app.ledger, &app.events), unpublished, attempt).await;
     Ok(receipt)
 }
 

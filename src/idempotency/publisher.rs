@@ -81,7 +81,7 @@ impl Publisher {
 
     /// Hands over the events of a committed operation, of which the message may then be answered. It waits while too many are
     /// under way, and leaves them to the timer while the queue is away.
-    pub async fn hand_over(&self, ledger: &Ledger, events: &Events, entries: Vec<OutboxEntry>, attempt: &Attempt) {
+    pub async fn hand_over(&self, (ledger, events): (&Ledger, &Events), entries: Vec<OutboxEntry>, attempt: &Attempt) {
         if entries.is_empty() {
             return;
         }

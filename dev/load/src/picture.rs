@@ -19,18 +19,12 @@ pub(crate) fn draw(report: &Report, file: &Path) -> Result<()> {
     let curve = |steps: &[StepReport], value: fn(&StepReport) -> f64| -> Vec<(f64, f64)> {
         steps.iter().map(|step| (step.concurrency as f64, value(step))).collect()
     };
-    let charts: [(_, _, fn(&StepReport) -> f64); 2] =
-        [(left, "orders a second", |step| step.orders_per_second), (right, "p50, ms", |step| step.p50_ms)];
-    for (area, title, value) in charts {
-        chart(
-            &area,
-            title,
-            &[
-                ("handler", OURS, curve(&report.steps, value)),
-                ("baseline: one insert", BASELINE, curve(&report.baseline, value)),
-            ],
-        )
-        .with_context(|| format!("cannot draw {}", file.display()))?;
+    let values: [(_, fn(&StepReport) -> f64); 2] =
+        [("orders a second", |step| step.orders_per_second), ("p50, ms", |step| step.p50_ms)];
+    for (area, (title, value)) in [left, right].iter().zip(values) {
+        let ours = ("handler", OURS, curve(&report.steps, value));
+        let baseline = ("baseline: one insert", BASELINE, curve(&report.baseline, value));
+        chart(area, title, &[ours, baseline]).with_context(|| format!("cannot draw {}", file.display()))?;
     }
     area.present().with_context(|| format!("cannot write {}", file.display()))
 }
