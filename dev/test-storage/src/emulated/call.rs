@@ -27,6 +27,8 @@ pub enum Call {
     Get(Key),
     /// Reads some entities.
     Query(Query),
+    /// Inserts one entity outside a transaction, as `benches/baseline` does.
+    Insert(Operation),
     /// Deletes one entity under a condition on its `ETag`.
     Delete(Key, String),
     /// Applies an [entity group
@@ -56,12 +58,13 @@ impl Call {
             Kind::GetEntity => Self::Get(key(path)?),
             Kind::Query => Self::Query(Query::read(query)?),
             Kind::CreateTable => Self::CreateTable,
+            Kind::Insert => row(body).map(|(key, row)| Self::Insert(Operation::Insert(key, row)))?,
             Kind::Delete => Self::Delete(key(path)?, if_match.to_owned()),
             Kind::PutMessage => Self::Put(name.to_owned(), message(body)?, invisible(query)?),
             Kind::GetMessages => Self::GetMessages(name.to_owned()),
             Kind::GetQueue => Self::GetQueue(name.to_owned()),
             Kind::CreateQueue => Self::CreateQueue(name.to_owned()),
-            Kind::Insert | Kind::Change | Kind::Other => return None,
+            Kind::Change | Kind::Other => return None,
         })
     }
 
@@ -76,6 +79,7 @@ impl Call {
             Self::GetQueue(_) => Kind::GetQueue,
             Self::Get(_) => Kind::GetEntity,
             Self::Query(_) => Kind::Query,
+            Self::Insert(_) => Kind::Insert,
             Self::Delete(..) => Kind::Delete,
             Self::Transaction(_) => Kind::Batch,
         }
@@ -93,6 +97,7 @@ impl fmt::Display for Call {
             Self::Put(queue, text, _) => write!(formatter, "put on {queue} {text}"),
             Self::Get(key) => write!(formatter, "get {}", short(key)),
             Self::Query(query) => write!(formatter, "query {query:?}"),
+            Self::Insert(operation) => write!(formatter, "{operation}"),
             Self::Delete(key, _) => write!(formatter, "delete {}", short(key)),
             Self::Transaction(operations) => {
                 let operations: Vec<_> = operations.iter().map(ToString::to_string).collect();

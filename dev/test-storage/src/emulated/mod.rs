@@ -93,7 +93,7 @@ impl EmulatedStorage {
     pub fn apply(&mut self, call: &Call) -> Applied {
         let mut changes = Vec::new();
         let mut entities = match call {
-            Call::Get(_) | Call::Delete(..) => 1,
+            Call::Get(_) | Call::Insert(_) | Call::Delete(..) => 1,
             Call::Transaction(operations) => operations.len(),
             _ => 0,
         };
@@ -119,6 +119,15 @@ impl EmulatedStorage {
                     response::transaction(operations.iter().map(|operation| self.stored(operation)))
                 }
                 Err((index, refusal)) => Response::transaction_error(refusal, index),
+            },
+            Call::Insert(operation) => match self.transaction(std::slice::from_ref(operation)) {
+                Ok(applied) => {
+                    changes = applied;
+                    response::inserted(
+                        self.stored(operation).map(|(entity, _)| entity.etag.clone()).unwrap_or_default(),
+                    )
+                }
+                Err((_, refusal)) => Response::table_error(refusal),
             },
             Call::Delete(key, if_match) => match self.check_delete(key, if_match) {
                 Ok(()) => {

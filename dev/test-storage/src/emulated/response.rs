@@ -90,6 +90,12 @@ pub(super) fn entity(entity: &Entity) -> Response {
     response
 }
 
+/// Makes the response to an insert outside a transaction, of which the client wants no content.
+pub(super) fn inserted(etag: String) -> Response {
+    let headers = vec![("etag", etag), ("preference-applied", "return-no-content".to_owned())];
+    Response { headers, ..Response::empty(204) }
+}
+
 /// Makes one page of a query, with the key at which the next one begins: the service may name a partition without a row.
 pub(super) fn page(entities: &[&Entity], select: &[String], next: Option<(String, Option<String>)>) -> Response {
     let entities: Vec<_> = entities.iter().map(|entity| entity_json(entity, select)).collect();
