@@ -17,10 +17,7 @@ use handler::{
     attempt::Attempt,
     crash_note::CrashNote,
     functions::queue_with_idempotency::{Decided, read_and_decide},
-    idempotency::{
-        Fingerprint, Key, Ledger,
-        record::{Row, rows},
-    },
+    idempotency::{Fingerprint, Key, Ledger, record::rows},
     json::Object,
     message,
     protocol::{invocation::queue_message, response},
@@ -101,11 +98,8 @@ fn bench_batch(criterion: &mut Criterion, attempt: &Attempt) {
     let retention = time::Duration::days(30);
     let rows = || rows(&operation, attempt.began, retention);
     case(criterion, "batch: rows", rows);
-    let (partition_key, rows) = (operation.key.partition_key(), rows());
-    let insert = || runtime.block_on(table.insert_all(&partition_key, &rows)).unwrap();
-    case(criterion, "batch: storage::Table::insert_all", insert);
-    let (request, answer) = (batch_request(&rows), batch_answer());
-    case(criterion, "batch: storage::batch::to_strict_multipart", || batch::to_strict_multipart(&request));
+    let (rows, answer) = (rows(), batch_answer());
+    case(criterion, "batch: storage::Table::insert_all", || runtime.block_on(table.insert_all(&rows)).unwrap());
     case(criterion, "batch: storage::batch::check_answer", || batch::check_answer(BATCH_TYPE, &answer, 3).unwrap());
     let ledger = Ledger::new(table, retention, false);
     let decide_and_commit = || runtime.block_on(ledger.commit(&mut decide(), attempt)).unwrap();
@@ -176,19 +170,6 @@ fn invocation(message: &str) -> Vec<u8> {
         },
     });
     body.to_string().into_bytes()
-}
-
-/// The body of a batch as the client writes it.
-fn batch_request(rows: &[Row<'_>]) -> String {
-    let mut body = "--batch_1\nContent-Type: multipart/mixed; boundary=changeset_1\n\n".to_owned();
-    for row in rows {
-        body += "--changeset_1\nContent-Type: application/http\nContent-Transfer-Encoding: binary\n\n";
-        body += "POST https://shop.table.core.windows.net/idempotency HTTP/1.1\n";
-        body += "accept: application/json;odata=fullmetadata\ncontent-type: application/json\n\n";
-        body += &serde_json::to_string(row).unwrap();
-        body += "\n";
-    }
-    body + "--changeset_1--\n--batch_1\n"
 }
 
 /// The answer to a batch of a record, its index row and an event, as the service gives it: with the entities, byte for byte.

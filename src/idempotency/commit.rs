@@ -115,7 +115,7 @@ impl Ledger {
 
     async fn try_commit(&self, operation: &mut Operation, attempt: &Attempt) -> Result<Outcome, Error> {
         let rows = rows(operation, attempt.time(), self.retention);
-        let inserted = self.insert(&operation.key.partition_key(), &rows).await;
+        let inserted = self.insert(&rows).await;
         let error = match self.heard(inserted, attempt).await {
             Ok(etags) => return Ok(Outcome::Committed(self.inserted(operation, etags).await)),
             Err(Error::Storage(error)) if error.is_conflict() || error.may_be_applied() => error,
@@ -156,24 +156,20 @@ impl Ledger {
     ///
     /// It does not, for now or for want of rights.
     pub async fn probe(&self) -> Result<(), storage::Error> {
-        match self.insert(PROBE.partition_key, &[PROBE]).await {
+        match self.insert(&[PROBE]).await {
             Err(error) if !error.is_conflict() => Err(error),
             _ => Ok(()),
         }
     }
 
     /// Inserts rows, into a new table when there was none yet.
-    async fn insert<R: Serialize>(
-        &self,
-        partition_key: &str,
-        rows: &[R],
-    ) -> Result<Vec<Option<String>>, storage::Error> {
-        match self.table.insert_all(partition_key, rows).await {
+    async fn insert<R: Serialize>(&self, rows: &[R]) -> Result<Vec<Option<String>>, storage::Error> {
+        match self.table.insert_all(rows).await {
             // A table that has answered before was deleted.
             Err(error) if self.is_new(&error) && !self.outage.has_succeeded() => {
                 self.table.create().await?;
                 warn!("The table did not exist and was created: every id is new to it.");
-                self.table.insert_all(partition_key, rows).await
+                self.table.insert_all(rows).await
             }
             result => result,
         }

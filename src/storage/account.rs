@@ -39,10 +39,6 @@ impl Account {
         CloudLocation::Custom { account: String::new(), uri }
     }
 
-    pub(super) const fn queues(&self) -> &Url {
-        &self.endpoints.queues
-    }
-
     pub(super) fn credential(&self) -> StorageCredentials {
         self.credential.clone()
     }

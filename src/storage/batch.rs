@@ -1,39 +1,42 @@
 //! The multipart form of an [entity group
 //! transaction](https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions).
 //!
-//! The client writes it with bare line feeds and without the closing delimiter, and it reads an answer by looking for
-//! what it hopes to find, so that a refused, a truncated and an empty answer all look like a success. Here the request
-//! is made strict, and an answer counts only when it is complete and has one success for each operation.
+//! It is written and read here and not by the table client, which writes it with bare line feeds and without the closing
+//! delimiter, and which reads an answer by looking for what it hopes to find, so that a refused, a truncated and an empty
+//! answer all look like a success. An answer counts only when it is complete and has one success for each operation.
 
 use super::Error;
-use bytes::Bytes;
-use serde::Deserialize;
+use azure_core::Url;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// The most operations one transaction can have.
 pub const MAX_OPERATIONS: usize = 100;
 
-/// Counts the operations in a request body.
-#[must_use]
-pub fn count_operations(body: &str) -> usize {
-    body.lines().filter(|line| *line == "Content-Type: application/http").count()
+/// Writes the insert of an entity into the table at `url`.
+///
+/// # Errors
+///
+/// The entity has no JSON form.
+pub fn insert(url: &Url, entity: &impl Serialize) -> Result<String, Error> {
+    let entity =
+        serde_json::to_string(entity).map_err(|_| Error::Unsendable("an entity that is not JSON".to_owned()))?;
+    let headers = "accept: application/json;odata=fullmetadata\r\ncontent-type: application/json";
+    Ok(operation("POST", url, &[headers, "\r\n\r\n", &escape_line_separators(entity)]))
 }
 
-/// Gives a body CRLF line ends and the closing delimiter. Entities are JSON without line breaks, so every line
-/// feed is one of the multipart form; the two Unicode line separators, at which some servers break lines too, are
-/// escaped.
+/// Writes the delete of the entity at `url`, provided that it is still of this version.
 #[must_use]
-pub fn to_strict_multipart(body: &str) -> Bytes {
-    let mut strict = String::with_capacity(body.len() + body.len() / 16);
-    let mut lines = body.lines().peekable();
-    while let Some(line) = lines.next() {
-        strict.push_str(line);
-        let is_unclosed_end = lines.peek().is_none() && !line.ends_with("--");
-        strict.push_str(if is_unclosed_end { "--\r\n" } else { "\r\n" });
-    }
-    escape_line_separators(strict).into()
+pub fn delete(url: &Url, etag: &str) -> String {
+    operation("DELETE", url, &["accept: application/json;odata=minimalmetadata\r\nif-match: ", etag, "\r\n"])
 }
 
-/// Nearly no text has one: then it is only looked through.
+fn operation(method: &str, url: &Url, rest: &[&str]) -> String {
+    let head = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n";
+    [&[head, method, " ", url.as_str(), " HTTP/1.1\r\n"], rest, &["\r\n"]].concat().concat()
+}
+
+/// Nearly no text has one: then it is only looked through. Some servers break lines there.
 fn escape_line_separators(json: String) -> String {
     match json.contains(['\u{2028}', '\u{2029}']) {
         true => json.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029"),
@@ -41,13 +44,25 @@ fn escape_line_separators(json: String) -> String {
     }
 }
 
-/// Checks that all `operations` of a transaction were applied.
+/// Returns the `Content-Type` of a transaction, and its body.
+#[must_use]
+pub fn request(boundary: Uuid, operations: &[String]) -> (String, String) {
+    let delimiter = format!("--changeset_{boundary}\r\n");
+    let operations = operations.join(&delimiter);
+    let body = format!(
+        "--batch_{boundary}\r\nContent-Type: multipart/mixed; boundary=changeset_{boundary}\r\n\r\n\
+         {delimiter}{operations}--changeset_{boundary}--\r\n--batch_{boundary}--\r\n"
+    );
+    (format!("multipart/mixed; boundary=batch_{boundary}"), body)
+}
+
+/// Checks that all `operations` of a transaction were applied. Returns the `ETag` of each, where the service gives it.
 ///
 /// # Errors
 ///
 /// [`Error::Refused`] with the status and code of the operation that was refused, or [`Error::Garbled`] when the answer
 /// does not say what happened to each of them.
-pub fn check_answer(content_type: &str, body: &[u8], operations: usize) -> Result<(), Error> {
+pub fn check_answer(content_type: &str, body: &[u8], operations: usize) -> Result<Vec<Option<String>>, Error> {
     let garbled = |what: &str| Error::Garbled(format!("the answer to a batch {what}"));
     let body = std::str::from_utf8(body).map_err(|_| garbled("is not text"))?;
     let boundary = content_type.split("boundary=").nth(1).ok_or_else(|| garbled("has no boundary"))?;
@@ -55,16 +70,21 @@ pub fn check_answer(content_type: &str, body: &[u8], operations: usize) -> Resul
     if body.trim_end().lines().next_back() != Some(closing.as_str()) {
         return Err(garbled("is truncated"));
     }
-    let parts = body.split("\nHTTP/1.1 ").skip(1);
-    let mut applied = 0;
-    for part in parts {
+    let mut etags = Vec::with_capacity(operations);
+    for part in body.split("\nHTTP/1.1 ").skip(1) {
         let status = part.get(..3).and_then(|digits| digits.parse().ok()).ok_or_else(|| garbled("has no status"))?;
         if !(200..300).contains(&status) {
             return Err(refused(status, part));
         }
-        applied += 1;
+        let mut head = part.lines().take_while(|line| !line.is_empty());
+        etags.push(head.find_map(|line| line.strip_prefix("ETag:")).map(|etag| etag.trim().to_owned()));
     }
-    if applied == operations { Ok(()) } else { Err(garbled(&format!("reports {applied} of {operations} operations"))) }
+    let applied = etags.len();
+    if applied == operations {
+        Ok(etags)
+    } else {
+        Err(garbled(&format!("reports {applied} of {operations} operations")))
+    }
 }
 
 /// The error of the one operation that was refused: nothing of the transaction was applied.

@@ -1,12 +1,13 @@
 //! Azure Storage, through a client that by itself cannot be trusted with it.
 //!
-//! `azure_data_tables` 0.21 builds and signs the requests. Everything between it and the network is ours, because by
+//! `azure_data_tables` 0.21 and the crates below it build and sign the requests. Everything between it and the network is ours, because by
 //! itself it reports a failed entity group transaction as a success, waits for ever, opens a connection per request,
 //! repeats writes that may have been applied, and prints credentials at debug level:
 //!
 //! - [`account`]: the endpoints and the credential, which [`connection`](crate::connection) makes of the settings;
 //! - [`http_client`]: one pool of connections per process, with time limits, which tells *not sent* from *maybe applied*;
-//! - [`transport`]: makes requests strict and answers honest, over a connection or over a simulated service;
+//! - [`transport`]: makes answers honest, over a connection or over a simulated service;
+//! - `service`: one service of the account, for the requests that the client does not make;
 //! - [`batch`]: the multipart form of an entity group transaction and of its answer;
 //! - [`table`]: the requests this project makes of a table. There is no upsert among them, and no unconditional write;
 //! - [`queue`]: those it makes of a queue.
@@ -16,6 +17,7 @@ pub mod batch;
 pub mod error;
 pub mod http_client;
 pub mod queue;
+mod service;
 pub mod table;
 pub mod transport;
 

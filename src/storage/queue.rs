@@ -1,16 +1,17 @@
 //! The requests this project makes of a queue: [put a
 //! message](https://learn.microsoft.com/rest/api/storageservices/put-message), receive, peek and delete some, and count them.
 //!
-//! They go through the pipeline of the table client, with its signature and our transport. What is put never expires:
-//! the default of the service is to drop a message after seven days.
+//! What is put never expires: the default of the service is to drop a message after seven days.
 
-use super::{Account, Error, transport::Transport};
+use super::{
+    Account, Error,
+    service::{Service, options},
+};
 use azure_core::{
-    ClientOptions, Context, HttpClient, Method, Pipeline, Request, Response, RetryOptions, StatusCode,
-    TransportOptions, Url,
+    HttpClient, Method, Response, StatusCode,
     headers::{HeaderName, Headers},
 };
-use azure_storage::clients::{ServiceType, finalize_request, new_pipeline_from_options};
+use azure_storage::clients::ServiceType;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use quick_xml::{Reader, escape::unescape, events::Event};
 use std::{sync::Arc, time::Duration};
@@ -84,8 +85,7 @@ pub fn fits(message: &str, room: usize) -> bool {
 /// One queue.
 #[derive(Debug)]
 pub struct Queue {
-    pipeline: Pipeline,
-    endpoint: Url,
+    service: Service,
     name: String,
 }
 
@@ -93,13 +93,8 @@ impl Queue {
     /// The queue `name` of `account`, reached through `connection`.
     #[must_use]
     pub fn new(account: &Account, name: &str, connection: Arc<dyn HttpClient>) -> Self {
-        let transport = TransportOptions::new(Arc::new(Transport::new(connection)));
-        let options = ClientOptions::default().transport(transport).retry(RetryOptions::none());
-        Self {
-            pipeline: new_pipeline_from_options(options, account.credential()),
-            endpoint: account.queues().clone(),
-            name: name.to_owned(),
-        }
+        let service = Service::new(account, (ServiceType::Queue, &account.endpoints.queues), options(connection));
+        Self { service, name: name.to_owned() }
     }
 
     /// Name of the queue.
@@ -232,16 +227,11 @@ impl Queue {
         query: &[(&str, &str)],
         body: String,
     ) -> Result<Response, Error> {
-        let mut url = self.endpoint.clone();
-        let cannot_be_a_base = |()| Error::Unsendable("the queue endpoint has no path".to_owned());
-        url.path_segments_mut().map_err(cannot_be_a_base)?.pop_if_empty().push(&self.name).extend(path);
+        let mut url = self.service.url(&[&[self.name.as_str()], path].concat())?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request: Request = finalize_request(url, method, Headers::new(), Some(body.into()))?;
-        let mut context = Context::new();
-        context.insert(ServiceType::Queue);
-        Ok(self.pipeline.send(&context, &mut request).await?)
+        self.service.send((method, url), Headers::new(), body).await
     }
 }
 

@@ -1,16 +1,29 @@
 //! The requests this project makes of a table: insert a group of entities, read one, list some, delete as seen.
 
-use super::{Account, Error, batch::MAX_OPERATIONS, transport::Transport};
-use azure_core::{ClientOptions, Etag, HttpClient, RetryOptions, TransportOptions};
-use azure_data_tables::{IfMatchCondition, clients::TableServiceClientBuilder, prelude::TableClient};
+use super::{
+    Account, Error,
+    batch::{self, MAX_OPERATIONS},
+    service::{Service, options},
+    transport::header,
+};
+use azure_core::{
+    HttpClient, Method, Url,
+    headers::{CONTENT_TYPE, Headers, IF_MATCH},
+};
+use azure_data_tables::{clients::TableServiceClientBuilder, prelude::TableClient};
+use azure_storage::clients::ServiceType;
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{pin::Pin, sync::Arc};
+use uuid::Uuid;
 
 /// One table.
 #[derive(Debug)]
 pub struct Table {
     client: TableClient,
+    service: Service,
+    /// Between the operations of every transaction. No message can have it in it.
+    boundary: Uuid,
 }
 
 /// A row as it was seen: it can be deleted for as long as it is still that.
@@ -31,11 +44,11 @@ impl Table {
     /// The table `name` of `account`, reached through `connection`.
     #[must_use]
     pub fn new(account: &Account, name: &str, connection: Arc<dyn HttpClient>) -> Self {
-        let transport = TransportOptions::new(Arc::new(Transport::new(connection)));
-        // The client's own retries would repeat writes that may have been applied.
-        let options = ClientOptions::default().transport(transport).retry(RetryOptions::none());
-        let service = TableServiceClientBuilder::with_location(account.tables(), account.credential());
-        Self { client: service.client_options(options).build().table_client(name) }
+        let options = options(connection);
+        let service = Service::new(account, (ServiceType::Table, &account.endpoints.tables), options.clone());
+        let client = TableServiceClientBuilder::with_location(account.tables(), account.credential());
+        let client = client.client_options(options).build().table_client(name);
+        Self { client, service, boundary: Uuid::new_v4() }
     }
 
     /// Creates the table unless it is there.
@@ -50,23 +63,16 @@ impl Table {
         }
     }
 
-    /// Inserts `entities`, which all have this partition key, in one transaction: all of them or none. Answers with
-    /// their `ETag`s, where the service gives them.
+    /// Inserts `entities` of one partition in one transaction: all of them or none. Answers with their `ETag`s, where the
+    /// service gives them.
     ///
     /// # Errors
     ///
     /// None was inserted, unless the error [may be applied](Error::may_be_applied).
-    pub async fn insert_all<E: Serialize>(
-        &self,
-        partition_key: &str,
-        entities: &[E],
-    ) -> Result<Vec<Option<String>>, Error> {
-        let mut transaction = self.client.partition_key_client(partition_key).transaction();
-        for entity in entities {
-            transaction = transaction.insert(entity)?;
-        }
-        let answers = transaction.into_future().await?.operation_responses;
-        Ok(answers.into_iter().map(|answer| answer.etag.map(|etag| etag.to_string())).collect())
+    pub async fn insert_all<E: Serialize>(&self, entities: &[E]) -> Result<Vec<Option<String>>, Error> {
+        let url = self.service.url(&[self.client.table_name()])?;
+        let inserts = entities.iter().map(|entity| batch::insert(&url, entity));
+        self.transact(&inserts.collect::<Result<Vec<_>, _>>()?).await
     }
 
     /// Reads one entity; `None` when there is no such row.
@@ -102,20 +108,31 @@ impl Table {
     ///
     /// None was deleted, unless the error [may be applied](Error::may_be_applied).
     pub async fn delete_all(&self, partition_key: &str, rows: &[&RowTag]) -> Result<(), Error> {
-        let partition = self.client.partition_key_client(partition_key);
         if let [row] = rows {
-            partition.entity_client(&row.row_key).delete().if_match(as_seen(row)).into_future().await?;
-            return Ok(());
+            let (url, etag) = self.as_seen(partition_key, row)?;
+            let mut headers = Headers::new();
+            headers.insert(IF_MATCH, etag);
+            return self.service.send((Method::Delete, url), headers, "").await.map(drop);
         }
-        let mut transaction = partition.transaction();
-        for row in rows {
-            transaction = transaction.delete(&row.row_key, Some(as_seen(row)))?;
-        }
-        transaction.into_future().await?;
-        Ok(())
+        let delete = |row: &&RowTag| self.as_seen(partition_key, row).map(|(url, etag)| batch::delete(&url, &etag));
+        self.transact(&rows.iter().map(delete).collect::<Result<Vec<_>, _>>()?).await.map(drop)
     }
-}
 
-fn as_seen(row: &RowTag) -> IfMatchCondition {
-    IfMatchCondition::Etag(Etag::from(row.etag.clone()))
+    /// Applies all operations or none. Answers with the `ETag` of each, where the service gives it.
+    async fn transact(&self, operations: &[String]) -> Result<Vec<Option<String>>, Error> {
+        let (content_type, body) = batch::request(self.boundary, operations);
+        let mut headers = Headers::new();
+        headers.insert(CONTENT_TYPE, content_type);
+        let url = self.service.url(&["$batch"])?;
+        let (_, headers, body) = self.service.send((Method::Post, url), headers, body).await?.deconstruct();
+        let content_type = header(&headers, &CONTENT_TYPE).unwrap_or_default();
+        batch::check_answer(content_type, &body.collect().await?, operations.len())
+    }
+
+    /// Returns the URL of a row, and the version of it that may be deleted.
+    fn as_seen(&self, partition_key: &str, RowTag { row_key, etag }: &RowTag) -> Result<(Url, String), Error> {
+        let table = self.client.table_name();
+        let url = self.service.url(&[&format!("{table}(PartitionKey='{partition_key}',RowKey='{row_key}')")])?;
+        Ok((url, etag.clone()))
+    }
 }

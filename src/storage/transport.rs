@@ -1,21 +1,18 @@
-//! Transport that makes the requests of the client strict, and their answers honest.
+//! Transport that makes the answers to the client honest.
 //!
 //! Every answer that is not a complete success becomes an [`Error`] here, before the client sees it: its own reading of
 //! errors misses the code that real Azure puts into the body only, and would hand an XML body to a parser with known
 //! weaknesses. The transport works over any `HttpClient`: over a [`PooledClient`](super::PooledClient), and over
 //! the simulated service of the tests.
 
-use super::{
-    Error,
-    batch::{self, ODataError},
-};
+use super::{Error, batch::ODataError};
 use async_trait::async_trait;
 use azure_core::{
-    Body, HttpClient, Request, Response,
-    headers::{CONTENT_TYPE, HeaderName, Headers},
+    HttpClient, Request, Response,
+    headers::{HeaderName, Headers},
 };
 use bytes::Bytes;
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// The client insists on these in every successful answer and would report a write that was applied as failed without
@@ -40,21 +37,11 @@ impl Transport {
 #[async_trait]
 impl HttpClient for Transport {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
-        let batch = batch_body(request)?;
-        let request = batch.map_or(Cow::Borrowed(request), |body| {
-            let mut strict = request.clone();
-            strict.set_body(batch::to_strict_multipart(body));
-            Cow::Owned(strict)
-        });
-        let response = self.inner.execute_request(&request).await?;
+        let response = self.inner.execute_request(request).await?;
         let (status, mut headers, body) = response.deconstruct();
         let body = body.collect().await?;
         if !status.is_success() {
             return Err(refused(status.into(), &headers, &body).into());
-        }
-        if let Some(sent) = batch {
-            let content_type = header(&headers, &CONTENT_TYPE).unwrap_or_default();
-            batch::check_answer(content_type, &body, batch::count_operations(sent))?;
         }
         add_expected_headers(&mut headers);
         Ok(Response::new(status, headers, Box::pin(futures::stream::once(async { Ok(body) }))))
@@ -62,19 +49,8 @@ impl HttpClient for Transport {
 }
 
 /// One header. The client's own way to it composes the text of an error first, whether there is one or not.
-fn header<'a>(headers: &'a Headers, name: &HeaderName) -> Option<&'a str> {
+pub(super) fn header<'a>(headers: &'a Headers, name: &HeaderName) -> Option<&'a str> {
     headers.iter().find(|(other, _)| *other == name).map(|(_, value)| value.as_str())
-}
-
-/// The body of a request that is an entity group transaction.
-fn batch_body(request: &Request) -> Result<Option<&str>, Error> {
-    let is_batch = header(request.headers(), &CONTENT_TYPE).is_some_and(|kind| kind.starts_with("multipart/"));
-    match request.body() {
-        Body::Bytes(bytes) if is_batch => {
-            std::str::from_utf8(bytes).map(Some).map_err(|_| Error::Unsendable("a batch that is not text".to_owned()))
-        }
-        _ => Ok(None),
-    }
 }
 
 fn add_expected_headers(headers: &mut Headers) {

@@ -101,7 +101,7 @@ impl Side {
 
     async fn insert(&mut self, rows: &[Row]) -> Result<usize, Error> {
         let text = |row: &Row, name: &str| row[name].as_str().unwrap().to_owned();
-        let etags = self.table.insert_all(&text(&rows[0], "PartitionKey"), rows).await?;
+        let etags = self.table.insert_all(rows).await?;
         for (row, etag) in rows.iter().zip(&etags) {
             let key = (text(row, "PartitionKey"), text(row, "RowKey"));
             self.tags.entry(key).or_default().push(etag.clone().expect("an ETag for every inserted row"));

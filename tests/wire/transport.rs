@@ -28,7 +28,7 @@ fn rows(count: usize) -> Vec<Row> {
 }
 
 async fn insert(count: usize, answer: impl Into<Step>) -> Result<Vec<Option<String>>, Error> {
-    Script::new([answer.into()]).table().insert_all("bucket~00", &rows(count)).await
+    Script::new([answer.into()]).table().insert_all(&rows(count)).await
 }
 
 async fn get(answer: impl Into<Step>) -> Result<Option<Read>, Error> {
@@ -132,12 +132,12 @@ async fn an_answer_that_is_no_entity_is_an_error() {
 async fn nothing_is_repeated_by_the_client_itself() {
     for answer in [azure::refused(500, "InternalError"), azure::refused(503, "ServerBusy")] {
         let script = Script::new([answer.into()]);
-        let error = script.table().insert_all("bucket~00", &rows(1)).await.unwrap_err();
+        let error = script.table().insert_all(&rows(1)).await.unwrap_err();
         assert!(error.is_transient());
         assert_eq!(script.kinds(), ["batch"]);
     }
     let script = Script::new([Step::Lost]);
-    let error = script.table().insert_all("bucket~00", &rows(1)).await.unwrap_err();
+    let error = script.table().insert_all(&rows(1)).await.unwrap_err();
     assert_eq!((error.may_be_applied(), script.kinds()), (true, vec!["batch"]));
 }
 
@@ -171,7 +171,7 @@ async fn a_batch_is_sent_with_strict_line_ends_a_closing_delimiter_and_a_signatu
         },
         Row { partition_key: "bucket~00", row_key: "record~1".to_owned(), text: "--batch_x--" },
     ];
-    script.table().insert_all("bucket~00", &rows).await.unwrap();
+    script.table().insert_all(&rows).await.unwrap();
 
     let request = &script.received()[0];
     assert_eq!(request.body.matches('\n').count(), request.body.matches("\r\n").count(), "{}", request.body);
