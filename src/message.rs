@@ -229,7 +229,7 @@ fn missing_id(object: &Object<'_>, id_member: &str) -> Rejection {
 fn id_text(raw: &str) -> Result<String, String> {
     let text = scalar_text(raw).ok_or("the id must be a string or an integer")?;
     let id = text.trim();
-    match id.chars().find(|character| is_invisible(*character)) {
+    match id.chars().find(|character| !character.is_ascii_graphic() && is_invisible(*character)) {
         _ if id.is_empty() => Err("the id is blank".to_owned()),
         _ if id.chars().count() > MAX_ID_CHARS => Err(format!("the id is longer than {MAX_ID_CHARS} characters")),
         Some(character) => Err(format!("the id has a character that cannot be seen: U+{:04X}", u32::from(character))),

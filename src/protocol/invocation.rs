@@ -109,7 +109,11 @@ struct Envelope<D, M> {
     metadata: M,
 }
 
+/// Decodes a body, once more when it is wrong: to know where costs as much as all the rest.
 fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, DecodeError> {
+    if let Ok(value) = serde_json::from_slice(body) {
+        return Ok(value);
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
