@@ -8,6 +8,7 @@
 //! - [`http_client`]: one pool of connections per process, with time limits, which tells *not sent* from *maybe applied*;
 //! - [`transport`]: makes answers honest, over a connection or over a simulated service;
 //! - `service`: one service of the account, for the requests that the client does not make;
+//! - `signature`: the authorization of those requests when the credential is a key;
 //! - [`batch`]: the multipart form of an entity group transaction and of its answer;
 //! - [`table`]: the requests this project makes of a table. There is no upsert among them, and no unconditional write;
 //! - [`queue`]: those it makes of a queue.
@@ -18,6 +19,7 @@ pub mod error;
 pub mod http_client;
 pub mod queue;
 mod service;
+mod signature;
 pub mod table;
 pub mod transport;
 

@@ -1,18 +1,23 @@
-//! Requests to one service of an account that the table client does not make: they go through the same pipeline, with its
-//! signature and our transport.
+//! Requests to one service of an account that the table client does not make: they go through the same pipeline, with our
+//! transport.
 
-use super::{Account, Error, transport::Transport};
+use super::{Account, Error, signature::SharedKey, transport::Transport};
 use azure_core::{
     Body, ClientOptions, Context, HttpClient, Method, Pipeline, Response, RetryOptions, TransportOptions, Url,
-    headers::Headers,
+    headers::{AUTHORIZATION, Headers},
 };
-use azure_storage::clients::{ServiceType, finalize_request, new_pipeline_from_options};
+use azure_storage::{
+    StorageCredentials,
+    clients::{ServiceType, finalize_request, new_pipeline_from_options},
+};
 use std::sync::Arc;
 
 /// One service of an account.
 #[derive(Debug)]
 pub(super) struct Service {
     pipeline: Pipeline,
+    /// When there is none, the pipeline knows what opens the service.
+    key: Option<SharedKey>,
     endpoint: Url,
     kind: ServiceType,
 }
@@ -27,8 +32,9 @@ pub(super) fn options(connection: Arc<dyn HttpClient>) -> ClientOptions {
 impl Service {
     /// The service of this kind at `endpoint`.
     pub(super) fn new(account: &Account, (kind, endpoint): (ServiceType, &Url), options: ClientOptions) -> Self {
-        let pipeline = new_pipeline_from_options(options, account.credential());
-        Self { pipeline, endpoint: endpoint.clone(), kind }
+        let key = SharedKey::of(&account.credential);
+        let credential = if key.is_some() { StorageCredentials::anonymous() } else { account.credential() };
+        Self { pipeline: new_pipeline_from_options(options, credential), key, endpoint: endpoint.clone(), kind }
     }
 
     /// Returns the URL of something in the service.
@@ -47,6 +53,10 @@ impl Service {
         body: impl Into<Body>,
     ) -> Result<Response, Error> {
         let mut request = finalize_request(url, method, headers, Some(body.into()))?;
+        if let Some(key) = &self.key {
+            let authorization = key.authorization(self.kind, &request);
+            request.insert_header(AUTHORIZATION, authorization);
+        }
         let mut context = Context::new();
         context.insert(self.kind);
         Ok(self.pipeline.send(&context, &mut request).await?)
