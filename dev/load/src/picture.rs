@@ -11,16 +11,18 @@ const SIZE: (u32, u32) = (900, 340);
 const OURS: RGBColor = RGBColor(0, 90, 158);
 const BASELINE: RGBColor = RGBColor(158, 84, 0);
 
+/// What a curve shows of a step.
+type Value = fn(&StepReport) -> f64;
+
 /// Draws both curves side by side.
 pub(crate) fn draw(report: &Report, file: &Path) -> Result<()> {
     let area = SVGBackend::new(file, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let (left, right) = area.split_horizontally(SIZE.0 / 2);
-    let curve = |steps: &[StepReport], value: fn(&StepReport) -> f64| -> Vec<(f64, f64)> {
+    let curve = |steps: &[StepReport], value: Value| -> Vec<(f64, f64)> {
         steps.iter().map(|step| (step.concurrency as f64, value(step))).collect()
     };
-    let values: [(_, fn(&StepReport) -> f64); 2] =
-        [("orders a second", |step| step.orders_per_second), ("p50, ms", |step| step.p50_ms)];
+    let values: [(_, Value); 2] = [("orders a second", |step| step.orders_per_second), ("p50, ms", |step| step.p50_ms)];
     for (area, (title, value)) in [left, right].iter().zip(values) {
         let ours = ("handler", OURS, curve(&report.steps, value));
         let baseline = ("baseline: one insert", BASELINE, curve(&report.baseline, value));

@@ -76,7 +76,7 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let Arguments { place, command } = Arguments::parse();
-    match run(&place, command).await {
+    match Box::pin(run(&place, command)).await {
         Ok(code) => code,
         Err(error) if is_unread(&error) => LEFT.into(),
         Err(error) => {
