@@ -33,13 +33,16 @@ use tokio::{
 use tracing::info;
 
 /// Number of events that may be on their way to the queue: each has at most 64 KiB.
-pub const EVENTS_AT_ONCE: usize = 64;
+pub const EVENTS_AT_ONCE: usize = 32;
 
 /// Number of events whose rows may wait for their deletion, after which no more are published.
 const UNDELETED: usize = 64 * MAX_OPERATIONS;
 
 /// Time in which the rows of one bucket are gathered.
 const GATHERING: Duration = Duration::from_secs(1);
+
+/// Number of rows in all buckets above which the oldest are deleted earlier: a crash repeats the events of all.
+const GATHERED: usize = 1_000;
 
 /// Time without another order after which they are not gathered any longer.
 const QUIET: Duration = Duration::from_millis(50);
@@ -112,7 +115,7 @@ impl Publisher {
     pub async fn run(&self, ledger: &Ledger, events: &Events) {
         let mut handed_over = self.handed_over.lock().await;
         let (mut puts, mut deletions) = (FuturesUnordered::new(), FuturesUnordered::new());
-        let mut gathered = Gathered { batches: BTreeMap::new(), last_order: Instant::now() };
+        let mut gathered = Gathered { batches: BTreeMap::new(), rows: 0, last_order: Instant::now() };
         loop {
             let due = if deletions.len() < BUCKETS_AT_ONCE { gathered.due() } else { None };
             select! {
@@ -201,6 +204,8 @@ async fn delete(ledger: &Ledger, events: &Events, batch: Batch) {
 /// The rows that wait to be deleted with others of their bucket.
 struct Gathered {
     batches: BTreeMap<String, Batch>,
+    /// Number of rows in them.
+    rows: usize,
     last_order: Instant,
 }
 
@@ -208,12 +213,15 @@ impl Gathered {
     /// Adds rows, and returns those of their bucket that fill a transaction without them.
     fn add(&mut self, published: Option<Batch>) -> Option<Batch> {
         let new = published?;
+        self.rows += new.rows.len();
         let Some(batch) = self.batches.get_mut(&new.partition_key) else {
             self.batches.insert(new.partition_key.clone(), new);
             return None;
         };
         if batch.rows.len() + new.rows.len() > MAX_OPERATIONS {
-            return Some(std::mem::replace(batch, new));
+            let full = std::mem::replace(batch, new);
+            self.rows -= full.rows.len();
+            return Some(full);
         }
         batch.rows.extend(new.rows);
         batch.undeleted.merge(new.undeleted);
@@ -223,13 +231,17 @@ impl Gathered {
     /// Returns the bucket that is to be deleted next, and when.
     fn due(&self) -> Option<(Instant, String)> {
         let (partition_key, batch) = self.batches.iter().min_by_key(|(_, batch)| batch.since)?;
-        Some(((batch.since + GATHERING).min(self.last_order + QUIET), partition_key.clone()))
+        let at =
+            if self.rows > GATHERED { batch.since } else { (batch.since + GATHERING).min(self.last_order + QUIET) };
+        Some((at, partition_key.clone()))
     }
 
     /// Waits until this bucket is due, and takes its rows.
     async fn take(&mut self, due: Option<(Instant, String)>) -> Option<Batch> {
         let (at, partition_key) = due?;
         sleep_until(at).await;
-        self.batches.remove(&partition_key)
+        let batch = self.batches.remove(&partition_key)?;
+        self.rows -= batch.rows.len();
+        Some(batch)
     }
 }

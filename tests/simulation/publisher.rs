@@ -204,7 +204,7 @@ async fn rows_are_deleted_together_while_orders_come() {
     assert!(requests as f64 <= 2.1 * orders as f64, "{requests} requests for {orders} orders");
     let repeated = storage.undeleted.lock().unwrap().1;
     println!("a crash repeats {repeated} events at most");
-    assert!(repeated <= orders / 2 * 11 / 10, "more than one window and what is under way");
+    assert!(repeated <= 1_100, "a thousand, and what is under way");
 }
 
 #[tokio::test(start_paused = true)]
