@@ -158,6 +158,24 @@ async fn an_invocation_in_flight_is_finished_before_a_termination() {
 }
 
 #[tokio::test]
+async fn an_event_on_its_way_gets_there_before_a_termination() {
+    local_only!("it sends a signal to the handler");
+    let app = App::start().await;
+    app.send(r#"{"id":"warm-up"}"#).await;
+    app.forget_requests();
+    let gate = test_storage::Gate::default();
+    app.fail_events(test_storage::Fault::Held(gate.clone()));
+    assert!(app.host.deliver(QUEUE, r#"{"id":"order-123"}"#).await.unwrap().succeeded);
+    while app.puts() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    kill("TERM", &app.host.local().worker_pid().unwrap().to_string()).await;
+    gate.open();
+    app.published_but(|| 0).await;
+    assert_eq!(app.events().await.len(), 2);
+}
+
+#[tokio::test]
 async fn a_proxy_in_the_environment_does_not_catch_what_is_meant_for_the_emulator() {
     local_only!("a real host obeys the proxy itself");
     let app = App::start_with(&[("HTTP_PROXY", "http://127.0.0.1:1"), ("http_proxy", "http://127.0.0.1:1")]).await;
