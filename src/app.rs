@@ -34,8 +34,9 @@ const MAX_BODY: usize = 2 * 1024 * 1024;
 /// The host keeps idle connections for a minute and does not repeat a request that meets a closed one.
 const KEEP_ALIVE: Duration = Duration::from_secs(5 * 60);
 
-/// Time that invocations in flight have after the process was asked to end; the host waits 10 s.
-const DRAIN_SECONDS: u64 = 8;
+/// Time that invocations in flight have after the process was asked to end, and what was answered is published; the host
+/// waits 10 s.
+const DRAIN_SECONDS: u64 = 7;
 
 /// Serves invocations of `app` on `listener`, each for no longer than `limit`.
 ///

@@ -11,7 +11,7 @@ use crate::{
     config::AppConfig,
     crash_note::CrashNote,
     decision::Domain,
-    idempotency::{Ledger, Publisher, ledger, outbox::Events, publisher::EVENTS_AT_ONCE},
+    idempotency::{Ledger, Publisher, ledger, outbox::Events, publisher::OPERATIONS_AT_ONCE},
     quarantine::Quarantine,
     storage::{self, Account, MessageEncoding, Queue, Table},
 };
@@ -55,7 +55,7 @@ impl App {
             domain,
             ledger: Ledger::new(table, *retention, account.endpoints.are_of_the_emulator()),
             events: Events::new(queue(&config.events_queue), config.events_encoding),
-            publisher: Publisher::new(EVENTS_AT_ONCE),
+            publisher: Publisher::new(OPERATIONS_AT_ONCE),
             quarantine: Quarantine::new(queue(&trigger.quarantine_queue())),
             orders: queue(&trigger.queue),
             orders_encoding: trigger.encoding,

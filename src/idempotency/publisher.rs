@@ -32,11 +32,14 @@ use tokio::{
 };
 use tracing::info;
 
-/// Number of events that may be on their way to the queue: each has at most 64 KiB.
-pub const EVENTS_AT_ONCE: usize = 32;
+/// Number of operations whose events may be on their way to the queue. The events of one are put one after the other.
+pub const OPERATIONS_AT_ONCE: usize = 32;
+
+/// Size of the bodies of these events, in KiB.
+const BODIES: usize = 4 * 1024;
 
 /// Number of events whose rows may wait for their deletion, after which no more are published.
-const UNDELETED: usize = 64 * MAX_OPERATIONS;
+const UNDELETED: usize = 2 * GATHERED;
 
 /// Time in which the rows of one bucket are gathered.
 const GATHERING: Duration = Duration::from_secs(1);
@@ -50,8 +53,10 @@ const QUIET: Duration = Duration::from_millis(50);
 /// The events that are being published behind the answers.
 #[derive(Debug)]
 pub struct Publisher {
-    /// Events that are on their way to the queue, out of [`EVENTS_AT_ONCE`].
+    /// Operations whose events are on their way to the queue, out of [`OPERATIONS_AT_ONCE`].
     putting: Limit,
+    /// Their size in KiB, out of [`BODIES`].
+    bodies: Limit,
     /// Events that are in the outbox although they may be on the queue.
     undeleted: Limit,
     sender: mpsc::UnboundedSender<Publication>,
@@ -64,17 +69,18 @@ pub struct Publisher {
 struct Publication {
     entries: Vec<OutboxEntry>,
     attempt: Attempt,
-    putting: OwnedSemaphorePermit,
+    putting: [OwnedSemaphorePermit; 2],
     undeleted: OwnedSemaphorePermit,
 }
 
 impl Publisher {
-    /// Makes a publisher that has at most so many events on their way to the queue.
+    /// Makes a publisher that has the events of at most so many operations on their way to the queue.
     #[must_use]
-    pub fn new(events_at_once: usize) -> Self {
+    pub fn new(operations_at_once: usize) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
         Self {
-            putting: Limit::new(events_at_once),
+            putting: Limit::new(operations_at_once),
+            bodies: Limit::new(BODIES),
             undeleted: Limit::new(UNDELETED),
             sender,
             handed_over: Mutex::new(receiver),
@@ -91,9 +97,7 @@ impl Publisher {
         if self.is_stopping.load(Ordering::Relaxed) {
             return publish(ledger, events, &entries, attempt).await;
         }
-        let permits =
-            async { (self.putting.acquire(entries.len()).await, self.undeleted.acquire(entries.len()).await) };
-        let Ok((Some(putting), Some(undeleted))) = timeout_at(attempt.hold_until, permits).await else {
+        let Ok(Some((putting, undeleted))) = timeout_at(attempt.hold_until, self.acquire(&entries)).await else {
             return info!("Publishing is left to the timer: of={} cause=too many are under way", entries.len());
         };
         if events.outage.is_open(attempt) {
@@ -103,6 +107,14 @@ impl Publisher {
         } else if let Some(away) = events.outage.now() {
             left_to_the_timer((0, entries.len()), &away.into());
         }
+    }
+
+    /// Waits until there is room for these events.
+    async fn acquire(&self, entries: &[OutboxEntry]) -> Option<([OwnedSemaphorePermit; 2], OwnedSemaphorePermit)> {
+        let operation = self.putting.acquire(1).await?;
+        let bodies: usize = entries.iter().map(|entry| entry.body.len()).sum();
+        let bodies = self.bodies.acquire(bodies.div_ceil(1024)).await?;
+        Some(([operation, bodies], self.undeleted.acquire(entries.len()).await?))
     }
 
     /// Returns whether nothing is under way.
@@ -117,7 +129,9 @@ impl Publisher {
         let (mut puts, mut deletions) = (FuturesUnordered::new(), FuturesUnordered::new());
         let mut gathered = Gathered { batches: BTreeMap::new(), rows: 0, last_order: Instant::now() };
         loop {
-            let due = if deletions.len() < BUCKETS_AT_ONCE { gathered.due() } else { None };
+            // Nothing else uses the partitions while no orders come, and the process may be killed.
+            let is_quiet = gathered.last_order.elapsed() >= QUIET;
+            let due = if is_quiet || deletions.len() < BUCKETS_AT_ONCE { gathered.due() } else { None };
             select! {
                 biased;
                 Some(batch) = gathered.take(due) => deletions.push(delete(ledger, events, batch)),
@@ -143,7 +157,7 @@ impl Publisher {
     }
 }
 
-/// A number of events that is not exceeded.
+/// A number that is not exceeded.
 #[derive(Debug)]
 struct Limit {
     free: Arc<Semaphore>,
@@ -159,9 +173,9 @@ impl Limit {
         self.free.available_permits() == self.most
     }
 
-    /// Waits until there is room for so many, or until all is free for an operation that has more.
-    async fn acquire(&self, events: usize) -> Option<OwnedSemaphorePermit> {
-        let permits = events.min(self.most).try_into().ok()?;
+    /// Waits until there is room for so much, or until all is free for what is more.
+    async fn acquire(&self, count: usize) -> Option<OwnedSemaphorePermit> {
+        let permits = count.min(self.most).try_into().ok()?;
         self.free.clone().acquire_many_owned(permits).await.ok()
     }
 }
@@ -181,7 +195,8 @@ async fn put(ledger: &Ledger, events: &Events, publication: Publication) -> Opti
     let outbox = Outbox { ledger, events, attempt: &attempt, stop: attempt.deadline };
     let (published, stopped_by) = outbox.put_all(&entries).await;
     if let Some(error) = stopped_by {
-        left_to_the_timer((published.len(), entries.len()), &error);
+        let (published, of, invocation) = (published.len(), entries.len(), &attempt.invocation_id);
+        info!("Publishing is left to the timer: published={published} of={of} invocation={invocation} cause={error}");
     }
     drop(putting);
     let partition_key = published.first()?.partition_key.clone();
@@ -197,7 +212,8 @@ async fn delete(ledger: &Ledger, events: &Events, batch: Batch) {
     rows.dedup_by(|one, other| one.row_key == other.row_key);
     let outbox = Outbox { ledger, events, attempt: &attempt, stop: Instant::now() + PUBLISH_TIME };
     if let Err(error) = outbox.delete(&partition_key, &rows.iter().collect::<Vec<_>>()).await {
-        info!("Published events are left in the outbox: rows={} cause={error}", rows.len());
+        let one = rows.first().map_or("", |row| &row.row_key);
+        info!("Published events are left in the outbox: rows={} one={one} cause={error}", rows.len());
     }
 }
 

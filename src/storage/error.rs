@@ -141,7 +141,7 @@ impl Error {
 fn hint(code: &str) -> &'static str {
     match code {
         "TableNotFound" => {
-            ": create the table with `infra/` or `cargo ops init`, unless it was deleted by mistake: the new one is \
+            ": create the table with `infra/` or `ops init`, unless it was deleted by mistake: the new one is \
              empty, and every id is new to it"
         }
         _ => "",

@@ -35,8 +35,9 @@ use tokio::time::timeout;
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
 /// The headers of an answer of storage that somebody reads: copies of all would be a third of the work here.
-const READ: [&str; 8] = [
+const READ: [&str; 9] = [
     "content-type",
+    "date",
     "etag",
     "retry-after",
     "x-ms-approximate-messages-count",

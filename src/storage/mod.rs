@@ -1,7 +1,8 @@
 //! Azure Storage, through a client that by itself cannot be trusted with it.
 //!
-//! `azure_data_tables` 0.21 and the crates below it build and sign the requests. Everything between it and the network is ours, because by
-//! itself it reports a failed entity group transaction as a success, waits for ever, opens a connection per request,
+//! `azure_data_tables` 0.21 makes the single requests on the table. Transactions, requests to queues and, with a key, the
+//! signature of what an order sends are made here, on the crates below it. Everything between them and the network is ours:
+//! by itself the client reports a failed entity group transaction as a success, waits for ever, opens a connection per request,
 //! repeats writes that may have been applied, and prints credentials at debug level:
 //!
 //! - [`account`]: the endpoints and the credential, which [`connection`](crate::connection) makes of the settings;

@@ -14,7 +14,7 @@ use futures::future::join_all;
 use handler::{
     decision::{Decision, Domain, Event, to_json},
     functions::{App, queue_with_idempotency},
-    idempotency::Publisher,
+    idempotency::{Publisher, publisher::OPERATIONS_AT_ONCE},
     quarantine::QueueMessage,
     storage::{Account, Error},
 };
@@ -216,6 +216,24 @@ async fn orders_wait_while_too_many_events_are_under_way_and_none_is_left_behind
     assert_eq!((storage.count(PutMessage), storage.unpublished()), (answers.len(), 0));
     let waited = answers.iter().filter(|at| **at > Duration::from_secs(2)).count();
     assert!((64..=96).contains(&waited), "{waited} answers in eight seconds: eight events a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_with_many_events_are_published_beside_each_other() {
+    const MANY: Domain = Domain {
+        decide: |message| {
+            let Decision { receipt, events } = (DOMAIN.decide)(message)?;
+            let again = |_| Event { kind: "accepted", data: events[0].data.clone() };
+            Ok(Decision { receipt, events: (0..20).map(again).collect() })
+        },
+        ..DOMAIN
+    };
+    let storage = Storage::new(FAST, NEVER);
+    let app = App { domain: MANY, ..storage.app() };
+    let answers = publish_during(&app, serve_until(&app, &storage, Duration::from_secs(4))).await;
+    println!("{} orders with 20 events in 4 s", answers.len());
+    assert!(answers.len() >= 500 && storage.puts.lock().unwrap().1 <= OPERATIONS_AT_ONCE);
+    assert_eq!((storage.count(PutMessage), storage.unpublished()), (20 * answers.len(), 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,10 +5,8 @@
 //!
 //! ```sh
 //! cargo build --release --locked --manifest-path benches/baseline/Cargo.toml
-//! cargo load --handler benches/baseline/target/release/baseline --duplicates 0 --medium 0 --large 0
+//! cargo load --duplicates 0 --baseline benches/baseline/target/release/baseline
 //! ```
-//!
-//! The command then says that no events were published, and fails: that is so.
 
 #![allow(clippy::disallowed_methods, reason = "the rules of the handler are not for the baseline")]
 

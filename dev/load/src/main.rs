@@ -80,7 +80,7 @@ struct Arguments {
     /// One long run of so many orders at the last concurrency, to see whether memory grows
     #[arg(long, conflicts_with = "orders", value_parser = value_parser!(u64).range(LEGS..))]
     total: Option<u64>,
-    /// Takes every step with this program too, right before ours: benches/baseline, or an earlier handler
+    /// Takes every step with this program too, right before ours: an earlier handler, or benches/baseline with `--duplicates 0`
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
     /// The file to draw throughput and latency in, as SVG
@@ -135,7 +135,7 @@ async fn executable(given: Option<&Path>, root: &Path) -> Result<PathBuf> {
 }
 
 fn existing(program: &Path) -> Result<PathBuf> {
-    program.canonicalize().with_context(|| format!("no handler {}", program.display()))
+    program.canonicalize().with_context(|| format!("there is no {}", program.display()))
 }
 
 fn steps(arguments: &Arguments) -> Vec<(usize, u64)> {

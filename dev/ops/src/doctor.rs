@@ -154,7 +154,7 @@ async fn table(account: &Account) -> Vec<Finding> {
     let read = briefly(async || account.table.get::<Value>(&partition_key, &row_key).await).await;
     match read {
         Err(error) if error.is_table_missing() => {
-            let cure = "cargo ops init, unless it was deleted by mistake: every id is new to an empty table";
+            let cure = "ops init, unless it was deleted by mistake: every id is new to an empty table";
             return vec![wrong(check("read"), "is not there", cure)];
         }
         Err(error) => return vec![failed(check("read"), &error)],
@@ -186,7 +186,7 @@ async fn queue_rights(queue: &Queue, is_needed: bool) -> Finding {
     // Of a message that is not there the service says so, or that its receipt is none.
     match briefly(async || queue.delete(&nothing).await).await {
         Err(error) if error.has_code("QueueNotFound") && is_needed => {
-            return wrong(check, "is not there", "cargo ops init");
+            return wrong(check, "is not there", "ops init");
         }
         Err(error) if error.has_code("QueueNotFound") => {
             return right(check, "is not there; it is created when needed");

@@ -45,7 +45,7 @@ use output::{LEFT, is_unread, tell};
 /// Settings are those of the handler, from the environment; without a connection there, it is the emulator. Exit codes: 0 done,
 /// 1 failed, 2 wrong arguments, 3 something is left or was found, or not all was seen or told.
 #[derive(Parser)]
-#[command(disable_help_subcommand = true)]
+#[command(disable_help_subcommand = true, version)]
 struct Arguments {
     #[command(flatten)]
     place: Place,

@@ -98,7 +98,8 @@ impl Deliveries {
     /// Notes that the message of a delivery was put back on its queue.
     pub(super) fn put_back(&mut self, text: &str) {
         let what = shown(text);
-        if let Some(delivery) = self.latest.iter_mut().find(|one| one.what == what && one.detail.contains("Given back"))
+        if let Some(delivery) =
+            self.latest.iter_mut().rfind(|one| one.what == what && one.detail.contains("Given back"))
         {
             delivery.requests.push(Kind::PutMessage.name());
         }

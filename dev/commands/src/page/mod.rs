@@ -200,7 +200,7 @@ impl Shared {
             disabled["timer"] = "needs a host on a known port".into();
         }
         for button in SENDING.iter().filter(|_| self.orders.is_none()) {
-            disabled[button] = "needs samples of each kind in samples/, with an id that is a text".into();
+            disabled[button] = "needs a sample of each kind in samples/, whose id is a string".into();
         }
         disabled
     }

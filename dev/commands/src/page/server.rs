@@ -5,7 +5,7 @@
 //! content security policy lets the page load nothing from anywhere. <https://www.w3.org/TR/CSP3/>,
 //! <https://html.spec.whatwg.org/multipage/server-sent-events.html>
 
-use std::{convert::Infallible, net::Ipv4Addr, sync::Arc};
+use std::{convert::Infallible, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -39,7 +39,11 @@ pub(super) async fn serve(port: u16, shared: Arc<Shared>) -> Result<u16> {
     let port = listener.local_addr()?.port();
     tokio::spawn(async move {
         loop {
-            let Ok((stream, _)) = listener.accept().await else { continue };
+            let Ok((stream, _)) = listener.accept().await else {
+                // There are no more file handles, for now.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
             let shared = Arc::clone(&shared);
             let service = service_fn(move |request| {
                 let shared = Arc::clone(&shared);
