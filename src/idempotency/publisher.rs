@@ -196,7 +196,7 @@ async fn put(ledger: &Ledger, events: &Events, publication: Publication) -> Opti
     let (published, stopped_by) = outbox.put_all(&entries).await;
     if let Some(error) = stopped_by {
         let (published, of, invocation) = (published.len(), entries.len(), &attempt.invocation_id);
-        info!("Publishing is left to the timer: published={published} of={of} invocation={invocation} cause={error}");
+        info!("Publishing is left to the timer: published={published} of={of} cause={error} invocation={invocation}");
     }
     drop(putting);
     let partition_key = published.first()?.partition_key.clone();
