@@ -18,7 +18,7 @@ use crate::{
     storage::{self, MessageEncoding, Queue, RowTag},
 };
 use futures::{StreamExt, stream};
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -60,11 +60,11 @@ pub async fn publish(ledger: &Ledger, events: &Events, entries: &[OutboxEntry], 
         false => Progress { stopped_by: events.outage.now().map(Into::into), ..Progress::default() },
     };
     if let Some(error) = published.stopped_by {
-        left_to_the_timer((published.done, entries.len()), &error);
+        left_to_the_timer((published.done, entries.len()), error);
     }
 }
 
-pub(super) fn left_to_the_timer((published, events): (usize, usize), cause: &Error) {
+pub(super) fn left_to_the_timer((published, events): (usize, usize), cause: impl Display) {
     info!("Publishing is left to the timer: published={published} of={events} cause={cause}");
 }
 

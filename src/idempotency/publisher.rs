@@ -98,14 +98,14 @@ impl Publisher {
             return publish(ledger, events, &entries, attempt).await;
         }
         let Ok(Some((putting, undeleted))) = timeout_at(attempt.hold_until, self.acquire(&entries)).await else {
-            return info!("Publishing is left to the timer: of={} cause=too many are under way", entries.len());
+            return left_to_the_timer((0, entries.len()), "too many are under way");
         };
         if events.outage.is_open(attempt) {
             let attempt = attempt.follow_up(PUBLISH_TIME);
             // There is a receiver for as long as there is a sender.
             let _ = self.sender.send(Publication { entries, attempt, putting, undeleted });
         } else if let Some(away) = events.outage.now() {
-            left_to_the_timer((0, entries.len()), &away.into());
+            left_to_the_timer((0, entries.len()), away);
         }
     }
 
@@ -195,8 +195,9 @@ async fn put(ledger: &Ledger, events: &Events, publication: Publication) -> Opti
     let outbox = Outbox { ledger, events, attempt: &attempt, stop: attempt.deadline };
     let (published, stopped_by) = outbox.put_all(&entries).await;
     if let Some(error) = stopped_by {
-        let (published, of, invocation) = (published.len(), entries.len(), &attempt.invocation_id);
-        info!("Publishing is left to the timer: published={published} of={of} cause={error} invocation={invocation}");
+        // The line is of no invocation any more.
+        let cause = format_args!("{error} invocation={}", attempt.invocation_id);
+        left_to_the_timer((published.len(), entries.len()), cause);
     }
     drop(putting);
     let partition_key = published.first()?.partition_key.clone();

@@ -27,12 +27,19 @@ fn every_order_is_counted_and_every_storage_request_it_costs() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("load.json");
     let size = ["--concurrency", "1,8", "--orders", "200", "--duplicates", "10", "--medium", "20", "--large", "1"];
-    let output = load(&handler(), &[&size[..], &["--json", file.to_str().unwrap()]].concat());
+    let (handler, picture) = (handler(), directory.path().join("load.svg"));
+    let files = ["--json", file.to_str().unwrap(), "--picture", picture.to_str().unwrap()];
+    let output = load(&handler, &[&size[..], &files, &["--baseline", handler.to_str().unwrap()]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
     let report: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     let steps = report["steps"].as_array().unwrap();
-    assert_eq!(steps.len(), 2);
+    assert_eq!((steps.len(), report["baseline"].as_array().unwrap().len()), (2, 2));
+    let picture = std::fs::read_to_string(picture).unwrap();
+    // A throughput and a latency of each, in its colour.
+    for colour in ["#005A9E", "#9E5400"] {
+        assert!(picture.matches(&format!("stroke=\"{colour}\" stroke-width=\"2\"")).count() >= 2, "{picture}");
+    }
     for step in steps {
         let duplicates = step["duplicates"].as_f64().unwrap();
         assert!(step["orders"] == 200 && duplicates > 0.0, "{step}");

@@ -6,8 +6,9 @@
 
 mod admin;
 mod state;
+mod options;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use time::OffsetDateTime;
@@ -19,39 +20,19 @@ use test_storage::Account;
 use crate::{
     bindings::{App, Trigger},
     call::Running,
-    console::{Console, Line, Sink},
+    console::{Console, Line},
     envelope::QueueMessage,
-    handler_client::Framing,
     invocation::{Invocation, Invoker},
     queue_listener::Delivery,
     shutdown::Shutdown,
-    timings::Timings,
     worker::{State, Worker},
 };
 
+pub use options::Options;
 use state::HostState;
 
 /// The reason that the console gives for a delivery without a queue.
 const DELIVERED: &str = "Delivered by hand.";
-
-/// The options of a host.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// The folder with `host.json`.
-    pub app_root: PathBuf,
-    /// All app settings: what `local.settings.json` would hold. See [`crate::bindings::local_settings`].
-    pub settings: BTreeMap<String, String>,
-    /// The handler, instead of the one that `host.json` or the settings name.
-    pub executable: Option<PathBuf>,
-    /// The port of `/admin/functions`, 0 for any free port; none for no endpoint.
-    pub admin_port: Option<u16>,
-    /// A second destination of each console line, such as [`crate::console::print`].
-    pub sink: Option<Sink>,
-    /// The framing of invocations.
-    pub framing: Framing,
-    /// The pauses of the host.
-    pub timings: Timings,
-}
 
 /// A running host. To drop it is to kill it, and the handler with it: messages stay as they are, locks expire, nothing
 /// is written any more. [`Self::stop`] is the orderly end.
