@@ -55,6 +55,7 @@ async fn two_instances_share_a_hundred_orders_sent_three_times_each() {
     app.host.poll_now();
     app.drain().await;
     other.drain(&app.account, "orders", LIMIT).await.unwrap();
+    app.published().await;
 
     let receipts = (0..100).map(|n| format!(r#"{{"id":"order-{n:03}","status":"accepted","amount":{n}}}"#)).collect();
     let promised = Promised { receipts, quarantined: BTreeSet::new() };

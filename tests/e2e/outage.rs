@@ -124,6 +124,7 @@ async fn a_healthy_host_gets_what_a_sick_one_held() {
     let all = [app.host.invocations(), sick.invocations()].concat();
     let costly = all.iter().find(|invocation| costs_a_delivery(invocation));
     assert!(costly.is_none(), "a delivery was used up: {costly:?}");
+    app.published().await;
     promised.check(&app.account, Vec::new()).await.unwrap();
 }
 
