@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
 use zip::ZipArchive;
 
 use local_host::{
@@ -19,7 +21,7 @@ use local_host::{
     console::{Level, Line},
 };
 use test_storage::{
-    Account, Azurite, FaultProxy, Service,
+    Account, Azurite, FaultProxy, Row, Service,
     azurite::{Persistence, Ports},
 };
 use workspace::{Sample, app_root, build_handler, heading, samples};
@@ -144,7 +146,7 @@ fn title(outcome: &str) -> String {
     }
 }
 
-/// Enqueues a message and waits until it is off the queue, one way or the other.
+/// Enqueues a message and waits until it is off the queue, one way or the other, and its events are published.
 async fn handle(host: &LocalHost, account: &Account, sample: &Sample) -> Result<Invocation> {
     let before = finished_orders(&host.invocations());
     if sample.outcome == DUPLICATE {
@@ -155,8 +157,18 @@ async fn handle(host: &LocalHost, account: &Account, sample: &Sample) -> Result<
     host.poll_now();
     let invocations = host.wait_for(|all| finished_orders(all) > before, LIMIT).await.context("no invocation")?;
     host.drain(account, ORDERS, LIMIT).await?;
+    timeout(LIMIT, wait_for_events(account)).await.context("events are not published")??;
     let invocation = invocations.into_iter().rfind(|invocation| invocation.function != TIMER);
     invocation.context("no invocation")
+}
+
+/// Waits until no event is in the table: the tables will be out of reach, and the timer leaves young events alone.
+async fn wait_for_events(account: &Account) -> Result<()> {
+    let is_event = |row: &Row| row.get("RowKey").and_then(Value::as_str).is_some_and(|key| key.starts_with("outbox~"));
+    while account.rows(TABLE).await?.iter().any(is_event) {
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 fn finished_orders(invocations: &[Invocation]) -> usize {
